@@ -1,0 +1,1 @@
+"""The HTTP server: what a client of the registry sees."""

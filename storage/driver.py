@@ -1,0 +1,221 @@
+"""What a storage driver promises.
+
+A driver keeps objects under keys. It knows nothing of repositories, digests or HTTP, blocks its
+caller, and may be used by any number of threads, processes and nodes at once. Whatever it is asked
+to write is durable when the call returns (fsync, or the store's own answer), unless the method says
+otherwise. Each promise below has cases in `tests/storage/driver_contract.py`, which every driver
+passes.
+
+Keys are components of `[A-Za-z0-9._-]+`, none of them `.` or `..`, joined by `/`; anything else
+raises `InvalidKey` before the storage is touched.
+
+Errors are these and no others:
+
+    DriverError
+    ├── ObjectNotFound   positively not there; never used for "could not tell"
+    ├── InvalidKey       the caller's mistake
+    ├── Conflict         swap() found another value than expected
+    ├── Busy             another writer holds the object
+    ├── NoSpace          full, over quota, or over a size limit
+    └── Unavailable      anything else; worth trying again
+
+Their text is for the log: it may name keys and causes, so it is never sent to a client.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+
+class DriverError(Exception):
+    """Base of every error of a driver."""
+
+
+class ObjectNotFound(DriverError):
+    pass
+
+
+class InvalidKey(DriverError):
+    pass
+
+
+class Conflict(DriverError):
+    pass
+
+
+class Busy(DriverError):
+    pass
+
+
+class NoSpace(DriverError):
+    pass
+
+
+class Unavailable(DriverError):
+    pass
+
+
+_KEY = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*", re.ASCII)
+
+
+def check_key(key: str) -> str:
+    """`key` itself, or InvalidKey."""
+    if not _KEY.fullmatch(key) or not {".", ".."}.isdisjoint(key.split("/")):
+        raise InvalidKey(f"not a storage key: {key[:300]!r}")
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    key: str
+    size: int
+    modified: float  # seconds since the epoch, by the store's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One name directly below a prefix: an object, or a prefix of further keys."""
+
+    name: str
+    is_prefix: bool
+
+
+class Anything:
+    """The type of ANYTHING."""
+
+
+ANYTHING: Final = Anything()
+"""As `expected` of swap(): whatever is there, or nothing."""
+
+
+class Reader(Protocol):
+    """An object opened for reading. It stays readable, unchanged, if the object is deleted or replaced."""
+
+    @property
+    def info(self) -> ObjectInfo: ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; fewer only at the end, b"" beyond it."""
+
+    def fileno(self) -> int | None:
+        """A descriptor that sendfile can read with explicit offsets, or None. Owned by the reader."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class Writer(Protocol):
+    """The one writer of an object that grows. Not thread-safe; a second writer is refused with Busy.
+
+    An object under a writer is visible to nobody but another writer() of its key and publish().
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes the object holds, with those this writer has appended."""
+
+    def append(self, chunks: Sequence[bytes]) -> None:
+        """Append the chunks in order. After NoSpace or Unavailable, `size` says what was kept."""
+
+    def sync(self) -> None:
+        """Make everything appended so far durable. After an error nothing since the last sync is."""
+
+    def close(self) -> None:
+        """Let go of the object. Promises no durability; idempotent."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Driver(Protocol):
+    @property
+    def name(self) -> str:
+        """As in the configuration: `filesystem`, `s3`, `inmemory`."""
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Raises ObjectNotFound."""
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """All of a small object, or a range of it; b"" from beyond its end. Raises ObjectNotFound."""
+
+    def open(self, key: str) -> Reader:
+        """Raises ObjectNotFound. The caller closes the reader."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Create or replace an object. Readers see the old bytes or the new, whole; so does a crash."""
+
+    def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
+        """Replace an object only if it holds `expected`. Raises Conflict, having changed nothing.
+
+        None means "no object": as `expected`, create, with a single winner among any number; as
+        `data`, delete. swap() calls on one key take effect one after the other. A key that is
+        changed by swap() is changed by nothing else.
+        """
+
+    def writer(self, key: str, *, create: bool) -> Writer:
+        """Create an empty growing object, or take up one that exists.
+
+        Raises Busy if another writer, of any process, has it; with `create`, Conflict if it exists,
+        and without, ObjectNotFound if it does not.
+        """
+
+    def stat_growing(self, key: str) -> ObjectInfo:
+        """What a growing object holds, also while a writer has it. Raises ObjectNotFound.
+
+        Never answered from a cache: another node may have appended a moment ago.
+        """
+
+    def open_growing(self, key: str) -> Reader:
+        """A growing object that is synced and has no writer, for reading. Raises ObjectNotFound."""
+
+    def publish(self, staging: str, key: str) -> None:
+        """Turn a growing object, synced and without a writer, into the object `key`.
+
+        Atomic: `key` is absent, then whole. If `key` exists with the same size it is kept and the
+        staging object is dropped; with another size, it is damaged, and is replaced. Any number of
+        publications of one key may run at once, and all succeed. The modification time becomes now.
+        Raises ObjectNotFound if there is no staging object.
+        """
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
+        """The names directly below `prefix`, in the order of `name + "/"`, each once.
+
+        Only names whose `name + "/"` sorts after `after + "/"`, if `after` is given. Nothing below:
+        an empty iterator, never ObjectNotFound. `prefix` "" is the root. A temporary file of the
+        driver, and names that are not a key component, never appear.
+        """
+
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object below `prefix`, in no promised order. Ones that vanish meanwhile are left out."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object. Raises ObjectNotFound. Works on a full store."""
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove objects; those absent already are passed over."""
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove every object, finished or growing, below `prefix`, and nothing else.
+
+        `a/1` is not below `a/10`, nor the other way round. Nothing there: nothing done.
+        """
+
+    def presign(self, key: str, *, lifetime: int) -> str | None:
+        """A URL from which a client can GET the object for `lifetime` seconds, or None."""
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object is on this machine, or None."""
+
+    def check(self) -> None:
+        """Write, read and delete a probe object. Raises Unavailable or NoSpace."""

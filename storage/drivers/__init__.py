@@ -1,0 +1,1 @@
+"""The drivers there are. Each passes `tests/storage/driver_contract.py`."""
