@@ -112,7 +112,8 @@ class Reader(Protocol):
 class Writer(Protocol):
     """The one writer of an object that grows. Not thread-safe; a second writer is refused with Busy.
 
-    An object under a writer is visible to nobody but another writer() of its key and publish().
+    Of a growing object only writer(), the two methods named after it and delete_tree() may be
+    asked; what the others say of it differs between drivers.
     """
 
     @property
@@ -124,6 +125,16 @@ class Writer(Protocol):
 
     def sync(self) -> None:
         """Make everything appended so far durable. After an error nothing since the last sync is."""
+
+    def publish(self, key: str) -> None:
+        """Turn the growing object into the finished object `key`, and end the writer.
+
+        Everything appended must be synced. Atomic: `key` is absent, then whole. If `key` exists
+        with the same size it is kept and the growing object is dropped; with another size it is
+        damaged, and is replaced. Any number of writers may publish one key at once, and all
+        succeed. The modification time becomes now. Raises ObjectNotFound if the growing object was
+        deleted meanwhile.
+        """
 
     def close(self) -> None:
         """Let go of the object. Promises no durability; idempotent."""
@@ -179,15 +190,6 @@ class Driver(Protocol):
     def open_growing(self, key: str) -> Reader:
         """A growing object that is synced and has no writer, for reading. Raises ObjectNotFound."""
 
-    def publish(self, staging: str, key: str) -> None:
-        """Turn a growing object, synced and without a writer, into the object `key`.
-
-        Atomic: `key` is absent, then whole. If `key` exists with the same size it is kept and the
-        staging object is dropped; with another size, it is damaged, and is replaced. Any number of
-        publications of one key may run at once, and all succeed. The modification time becomes now.
-        Raises ObjectNotFound if there is no staging object.
-        """
-
     def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
         """The names directly below `prefix`, in the order of `name + "/"`, each once.
 
@@ -210,6 +212,9 @@ class Driver(Protocol):
 
         `a/1` is not below `a/10`, nor the other way round. Nothing there: nothing done.
         """
+
+    def prune(self, prefix: str) -> None:
+        """Remove empty directories at and below `prefix`, where a driver has such; best effort."""
 
     def presign(self, key: str, *, lifetime: int) -> str | None:
         """A URL from which a client can GET the object for `lifetime` seconds, or None."""

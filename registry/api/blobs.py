@@ -1,0 +1,82 @@
+"""end-2 and end-10: blobs by digest."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from registry.api.call import Call, Handlers
+from registry.parsing import parse_etags
+from registry.responses import ByteRange, ContentResponse, Unsatisfiable, etag, parse_range
+from storage.model import mediatype
+from storage.model.digest import Digest
+
+CACHEABLE = "max-age=31536000"
+
+
+def _headers(digest: Digest, length: int) -> dict[str, str]:
+    return {
+        "Content-Type": mediatype.BLOB,
+        "Content-Length": str(length),
+        "Docker-Content-Digest": str(digest),
+        "ETag": etag(digest),
+        "Accept-Ranges": "bytes",
+        "Cache-Control": CACHEABLE,
+        "Content-Disposition": "attachment",
+    }
+
+
+async def head(call: Call) -> Response:
+    digest = call.target.digest
+    blob = await call.threads.run(call.repository.blobs.stat, digest)
+    if (unchanged := _not_modified(call, digest)) is not None:
+        return unchanged
+    return Response(headers=_headers(digest, blob.size))
+
+
+async def get(call: Call) -> Response:
+    digest = call.target.digest
+    blob, reader = await call.threads.run(call.repository.blobs.open, digest)
+    try:
+        if (unchanged := _not_modified(call, digest)) is not None:
+            reader.close()
+            return unchanged
+        span = parse_range(_range(call, digest), blob.size)
+    except Unsatisfiable:
+        reader.close()
+        headers = {"Content-Range": f"bytes */{blob.size}", "Content-Length": "0"}
+        return Response(status_code=416, headers=headers)
+    except BaseException:
+        reader.close()
+        raise
+    if span is None:
+        headers = _headers(digest, blob.size)
+        return ContentResponse(reader, ByteRange(0, blob.size), call.threads, 200, headers)
+    headers = _headers(digest, span.length)
+    last = span.start + span.length - 1
+    headers["Content-Range"] = f"bytes {span.start}-{last}/{blob.size}"
+    return ContentResponse(reader, span, call.threads, 206, headers)
+
+
+async def delete(call: Call) -> Response:
+    call.require_deletes()
+    await call.threads.run(call.repository.blobs.delete, call.target.digest)
+    return Response(status_code=202, headers={"Content-Length": "0"})
+
+
+def _range(call: Call, digest: Digest) -> str | None:
+    """The Range header, unless If-Range shows that the client holds another representation."""
+    condition = call.header("if-range")
+    if condition is not None and condition.strip() != etag(digest):
+        return None
+    return call.header("range")
+
+
+def _not_modified(call: Call, digest: Digest) -> Response | None:
+    condition = call.header("if-none-match")
+    if condition is None or not ({str(digest), "*"} & set(parse_etags(condition))):
+        return None
+    headers = {"ETag": etag(digest), "Docker-Content-Digest": str(digest)}
+    return Response(status_code=304, headers={**headers, "Cache-Control": CACHEABLE})
+
+
+HANDLERS: Handlers = {"GET": get, "HEAD": head, "DELETE": delete}

@@ -1,0 +1,83 @@
+"""end-3, end-7 and end-9: manifests by tag or digest."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from registry.api.call import Call, Handlers
+from registry.parsing import parse_etags, parse_expectation
+from registry.responses import etag, warning
+from registry.streaming import read_at_most
+from storage.manifests import too_large
+from storage.model.digest import Digest
+from storage.model.errors import ManifestInvalid
+from storage.model.manifest import SIZE_LIMIT
+from storage.model.reference import Tag
+
+TAGS_AT_ONCE = 100
+
+
+async def get(call: Call) -> Response:
+    """Whatever Accept says: a client that cannot read it says so better than a 404 could."""
+    stored = await call.threads.run(call.repository.manifests.get, call.target.reference)
+    headers = {"Docker-Content-Digest": str(stored.digest), "ETag": etag(stored.digest)}
+    condition = call.header("if-none-match")
+    if condition is not None and {str(stored.digest), "*"} & set(parse_etags(condition)):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Type"] = stored.media_type
+    return Response(stored.content, headers=headers)
+
+
+async def put(call: Call) -> Response:
+    call.refuse_encoded_body()
+    reference, tags = call.target.reference, call.query.tags()
+    if tags and isinstance(reference, Tag):
+        raise ManifestInvalid("The tag parameter goes with a push by digest, not by tag.")
+    if len(tags) > TAGS_AT_ONCE:
+        raise ManifestInvalid(f"One push sets at most {TAGS_AT_ONCE} tags.")
+    expected = parse_expectation(call.header("if-match"), call.header("if-none-match"))
+    content = await read_at_most(call.body(), SIZE_LIMIT)
+    if content is None:
+        raise too_large()
+    digest, manifest = await call.threads.run(
+        call.repository.manifests.put,
+        content,
+        call.header("content-type") or "",
+        reference,
+        tags,
+        expected,
+    )
+    response = Response(
+        status_code=201,
+        headers={
+            "Location": call.location(f"{call.target.name}/manifests/{digest}"),
+            "Docker-Content-Digest": str(digest),
+            "Content-Length": "0",
+        },
+    )
+    if manifest.subject is not None:
+        response.headers["OCI-Subject"] = str(manifest.subject.digest)
+    for tag in tags:
+        response.headers.append("OCI-Tag", str(tag))
+    if isinstance(reference, Tag) and manifest.subject is not None and _is_fallback(reference):
+        response.headers.update(
+            warning("This registry lists referrers itself; the fallback tag is not needed.")
+        )
+    return response
+
+
+async def delete(call: Call) -> Response:
+    call.require_deletes()
+    repository, reference = call.repository, call.target.reference
+    if isinstance(reference, Digest):
+        await call.threads.run(repository.manifests.delete, reference)
+    else:
+        await call.threads.run(repository.tags.delete, reference)
+    return Response(status_code=202, headers={"Content-Length": "0"})
+
+
+def _is_fallback(tag: Tag) -> bool:
+    return str(tag).startswith(("sha256-", "sha512-")) and len(str(tag)) == 71
+
+
+HANDLERS: Handlers = {"GET": get, "HEAD": get, "PUT": put, "DELETE": delete}

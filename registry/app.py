@@ -1,0 +1,102 @@
+"""The ASGI application: routes, the order of the checks, handlers of errors.
+
+A request to the API goes parse -> does the resource have this method -> may the caller -> is the registry
+read-only -> handler. Nothing is looked up, and no byte of the body is read, before the third is passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
+
+from registry import access
+from registry.api import base, blobs, catalog, manifests, referrers, tags, uploads
+from registry.api.call import Call, Handlers, Services
+from registry.errors import on_client_gone, on_http_exception, on_registry_error
+from registry.parsing import Kind, Query, parse_target
+from registry.streaming import ClientGone
+from storage.model.errors import RegistryError, Unsupported
+
+HANDLERS: Mapping[Kind, Handlers] = {
+    Kind.BASE: base.HANDLERS,
+    Kind.CATALOG: catalog.HANDLERS,
+    Kind.TAGS: tags.HANDLERS,
+    Kind.MANIFEST: manifests.HANDLERS,
+    Kind.BLOB: blobs.HANDLERS,
+    Kind.UPLOADS: uploads.HANDLERS_START,
+    Kind.UPLOAD: uploads.HANDLERS,
+    Kind.REFERRERS: referrers.HANDLERS,
+}
+
+
+class Api(BaseRoute):
+    """Everything below `/v2`, told apart by the raw path and not by patterns."""
+
+    def __init__(self, services: Services, prefix: str = "") -> None:
+        self._services = services
+        self._root = f"{prefix.rstrip('/')}/v2".encode("ascii")
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        path: bytes = scope["raw_path"]
+        below = path.startswith(self._root) and path[len(self._root) :][:1] in {b"", b"/"}
+        return (Match.FULL if below else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except RegistryError as error:
+            response = await on_registry_error(request, error)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        scope, method, record = request.scope, request.method, request.scope["holdfast"]
+        target = parse_target(scope["raw_path"][len(self._root) :])
+        record.route = target.kind.value
+        if target.named:
+            record.repository = str(target.name)
+        identity = await access.authorize(
+            self._services.authorizer, request.headers.get("authorization"), target, method
+        )
+        record.user = identity.name
+        if self._services.policy.readonly and method not in {"GET", "HEAD"}:
+            raise Unsupported(
+                "The registry is read-only for maintenance: pulls work, pushes and deletes do not."
+            )
+        query = Query(scope["query_string"])
+        call = Call(self._services, request, target, query, identity)
+        return await HANDLERS[target.kind][method](call)
+
+
+async def _root(request: Request) -> Response:
+    """As Distribution: an empty 200, which load balancers probe."""
+    del request
+    return Response()
+
+
+def create_app(
+    services: Services,
+    *,
+    prefix: str = "",
+    others: Sequence[BaseRoute] = (),
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
+) -> Starlette:
+    """`others` are the routes outside the API: health and metrics."""
+    return Starlette(
+        routes=[Api(services, prefix), *others, Route("/", _root)],
+        exception_handlers={
+            RegistryError: on_registry_error,
+            HTTPException: on_http_exception,
+            ClientGone: on_client_gone,
+        },
+        lifespan=lifespan,
+    )

@@ -1,0 +1,152 @@
+"""The only seam between async code and blocking storage.
+
+One operation of the store is one hop to a thread, whatever it does there. Bulk bytes cross in batches:
+a hop costs 50 to 150 microseconds, so the batches of an upload are about 1 MiB, smaller only when so
+many uploads run at once that their memory would not stay within its budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, Protocol, TypeVar
+
+from storage.uploads import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BATCH = 1024 * 1024
+SMALLEST_BATCH = 64 * 1024
+BUDGET = 24 * 1024 * 1024
+"""Bytes of upload batches per worker, each counted once; it is in use up to three times over."""
+
+
+class ClientGone(Exception):
+    """The client went away, or fell silent, before the request was whole."""
+
+
+class Body(Protocol):
+    """A request's body, as the server's protocol offers it (`holdfast.body`)."""
+
+    expected: int | None
+    """Content-Length; None if chunked."""
+    received: int
+    window: int
+    """Bytes held before reading from the socket pauses."""
+
+    async def read(self, limit: int) -> list[bytes]:
+        """At least one byte, at most about `limit`; [] at the end. Raises ClientGone."""
+
+
+class Threads:
+    """The threads of one worker in which storage blocks."""
+
+    def __init__(self, size: int) -> None:
+        self._pool = ThreadPoolExecutor(size, thread_name_prefix="storage")
+
+    def start(
+        self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[R]:
+        """Begin the operation, with the caller's context variables for the log."""
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._pool, lambda: context.run(operation, *args, **kwargs))
+
+    async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do the operation. If the caller is cancelled, it is cancelled after the operation ended."""
+        return await settled(self.start(operation, *args, **kwargs))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+async def settled(future: asyncio.Future[R]) -> R:
+    """The future's result. A thread cannot be interrupted, so neither is the wait for it."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
+
+
+class Uploading:
+    """The uploads that receive a body in this worker now, sharing one memory budget."""
+
+    def __init__(self, threads: Threads, opened: Callable[[int], None]) -> None:
+        self._threads = threads
+        self._opened = opened
+        self._active = 0
+
+    async def receive(self, body: Body, session: Session) -> None:
+        """Append a body to an upload, hashing and writing one batch while the next comes in.
+
+        Raises ClientGone, and the storage's errors; what came before is then appended as far as it
+        could be.
+        """
+        self._active += 1
+        self._opened(1)
+        try:
+            await self._receive(body, session)
+        finally:
+            self._active -= 1
+            self._opened(-1)
+
+    async def _receive(self, body: Body, session: Session) -> None:
+        writing: asyncio.Future[None] | None = None
+        try:
+            more = True
+            while more:
+                batch: list[bytes] = []
+                size, enough = 0, self._batch()
+                body.window = min(enough, 256 * 1024)
+                try:
+                    while size < enough and (chunks := await body.read(enough - size)):
+                        batch += chunks
+                        size += sum(map(len, chunks))
+                    more = size >= enough
+                except ClientGone:
+                    await self._flush(writing, session, batch)
+                    writing = None
+                    raise
+                if writing is not None:
+                    await settled(writing)
+                writing = self._threads.start(session.append, batch) if batch else None
+            if writing is not None:
+                await settled(writing)
+        except asyncio.CancelledError:
+            if writing is not None:
+                await asyncio.wait([writing])
+            raise
+
+    async def _flush(
+        self, writing: asyncio.Future[None] | None, session: Session, batch: list[bytes]
+    ) -> None:
+        if writing is not None:
+            await settled(writing)
+        if batch:
+            await self._threads.run(session.append, batch)
+
+    def _batch(self) -> int:
+        return max(SMALLEST_BATCH, min(BATCH, BUDGET // self._active))
+
+
+async def read_at_most(body: Body, limit: int) -> bytes | None:
+    """The whole of a small body, or None as soon as it turns out to be larger than `limit`."""
+    if body.expected is not None and body.expected > limit:
+        return None
+    parts: list[bytes] = []
+    size = 0
+    while chunks := await body.read(limit + 1 - size):
+        parts += chunks
+        size += sum(map(len, chunks))
+        if size > limit:
+            return None
+    return b"".join(parts)
+
+
+async def discard(body: Body) -> None:
+    while await body.read(BATCH):
+        pass

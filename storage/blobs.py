@@ -1,0 +1,151 @@
+"""Blobs of one repository: content anywhere in the store, readable where a layer link says so.
+
+The link is the access check. Content that some other repository has is not there for this one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from storage import layout, links
+from storage.cache import Cache
+from storage.driver import Driver, ObjectNotFound, Reader
+from storage.hashing import Hasher
+from storage.model.digest import Digest
+from storage.model.errors import BlobUnknown
+from storage.model.reference import RepositoryName
+from storage.translation import translated
+
+log = logging.getLogger("holdfast.storage")
+
+READ_SIZE = 1024 * 1024
+
+SizeMemory = Cache[tuple[RepositoryName, Digest], int]
+"""Sizes that manifests of a repository give to its blobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """`stored` names the bytes; it differs from `digest` where Distribution kept a sha512 push."""
+
+    digest: Digest
+    stored: Digest
+    size: int
+
+
+def unknown(digest: Digest) -> BlobUnknown:
+    return BlobUnknown(
+        f"The repository has no blob {digest}. Check the digest, or push the blob here.",
+        str(digest),
+    )
+
+
+class Blobs:
+    def __init__(self, driver: Driver, name: RepositoryName, sizes: SizeMemory) -> None:
+        self._driver = driver
+        self._name = name
+        self._sizes = sizes
+
+    @translated
+    def stat(self, digest: Digest) -> Blob:
+        """Raises BlobUnknown."""
+        stored = self._linked(digest)
+        try:
+            size = self._driver.stat(layout.blob(stored)).size
+        except ObjectNotFound:
+            raise unknown(digest) from None
+        return self._trusted(Blob(digest, stored, size))
+
+    @translated
+    def open(self, digest: Digest) -> tuple[Blob, Reader]:
+        """The caller closes the reader. Raises BlobUnknown."""
+        stored = self._linked(digest)
+        try:
+            reader = self._driver.open(layout.blob(stored))
+        except ObjectNotFound:
+            raise unknown(digest) from None
+        try:
+            return self._trusted(Blob(digest, stored, reader.info.size)), reader
+        except BlobUnknown:
+            reader.close()
+            raise
+
+    def has(self, digest: Digest) -> bool:
+        try:
+            self.stat(digest)
+        except BlobUnknown:
+            return False
+        return True
+
+    @translated
+    def drop_if_damaged(self, digest: Digest) -> bool:
+        """Read the stored bytes; if they are not what their name says, unlink them here.
+
+        For when a manifest and the storage disagree about a size, to tell which of them is wrong.
+        Costs a read of the whole blob. Clients then find the blob absent, push it, and so mend it.
+        """
+        blob, reader = self.open(digest)
+        hasher = Hasher(digest.algorithm)
+        try:
+            while data := reader.read_at(hasher.length, READ_SIZE):
+                hasher.update(data)
+        finally:
+            reader.close()
+        if hasher.digest() == digest:
+            return False
+        log.error(
+            "stored blob %s is damaged (%d bytes); it counts as absent in %s until it is pushed again",
+            blob.stored,
+            blob.size,
+            self._name,
+        )
+        self._driver.delete_many([layout.layer(self._name, digest)])
+        return True
+
+    @translated
+    def link(self, digest: Digest) -> None:
+        """Make stored content readable here. The caller has proof that it may be, and that it is there."""
+        links.write(self._driver, layout.layer(self._name, digest), digest)
+
+    @translated
+    def mount(self, digest: Digest, source: Blobs) -> Blob:
+        """Make a blob of another repository readable here. Raises BlobUnknown if it has none such."""
+        blob = source.stat(digest)
+        for name in {blob.digest, blob.stored}:
+            links.write(self._driver, layout.layer(self._name, name), blob.stored)
+        return blob
+
+    @translated
+    def delete(self, digest: Digest) -> None:
+        """Take the blob out of this repository; its bytes stay for others. Raises BlobUnknown."""
+        try:
+            self._driver.delete(layout.layer(self._name, digest))
+        except ObjectNotFound:
+            raise unknown(digest) from None
+
+    def expect(self, sizes: Iterable[tuple[Digest, int]]) -> None:
+        """Note the sizes that an accepted manifest of this repository gives to its blobs."""
+        for digest, size in sizes:
+            self._sizes.put((self._name, digest), size)
+
+    def _linked(self, digest: Digest) -> Digest:
+        stored = links.read(self._driver, layout.layer(self._name, digest))
+        if stored is None:
+            raise unknown(digest)
+        return stored
+
+    def _trusted(self, blob: Blob) -> Blob:
+        """Damaged content counts as absent, so that the next push of it replaces it."""
+        expected = self._sizes.get((self._name, blob.digest))
+        if expected is not None and expected != blob.size:
+            log.error(
+                "stored blob %s is damaged: %d bytes, manifests of %s say %d; push it again to mend it",
+                blob.stored,
+                blob.size,
+                self._name,
+                expected,
+            )
+            raise unknown(blob.digest)
+        return blob

@@ -1,0 +1,130 @@
+"""The sole mapping from the registry's terms to keys. Nothing else builds or takes apart a key.
+
+    docker/registry/v2
+    ├── blobs/<alg>/<2 hex>/<hex>/data           layers, configs and manifests, by content
+    ├── repositories/<name>
+    │   ├── _manifests                            its existence makes <name> a repository
+    │   │   ├── revisions/<alg>/<hex>/link        this manifest is in this repository
+    │   │   └── tags/<tag>
+    │   │       ├── current/link                  what the tag names now
+    │   │       └── index/<alg>/<hex>/link        what it ever named
+    │   ├── _layers/<alg>/<hex>/link              this blob may be read through this repository
+    │   ├── _uploads/<uuid>                       an upload in progress
+    │   │   ├── data                              the bytes so far
+    │   │   ├── startedat                         RFC 3339, in UTC, to the second
+    │   │   └── hashstates/<alg>/<offset>         the hash of the first <offset> bytes, resumable
+    │   └── _holdfast                             ours; Distribution passes over it
+    │       └── referrers
+    │           ├── complete                      every older revision has been looked at
+    │           └── <alg>/<hex>/<alg>/<hex>       subject, then referrer: its descriptor
+    └── holdfast                                  ours; Distribution passes over it
+        ├── secret                                signs upload tokens when none is configured
+        ├── tmp/                                  files that are being written (filesystem)
+        └── locks/                                (filesystem)
+
+All but the two branches named `holdfast` is CNCF Distribution's tree, read and written as it does: a
+link holds a digest and nothing else, no newline. FORMAT.md has the rules in full.
+"""
+
+from __future__ import annotations
+
+from storage.model.digest import Digest
+from storage.model.reference import RepositoryName, Tag
+
+ROOT = "docker/registry/v2"
+REPOSITORIES = f"{ROOT}/repositories"
+BLOBS = f"{ROOT}/blobs"
+SECRET = f"{ROOT}/holdfast/secret"
+TEMPORARY = f"{ROOT}/holdfast/tmp"
+LOCKS = f"{ROOT}/holdfast/locks"
+
+MANIFESTS = "_manifests"
+UPLOADS = "_uploads"
+
+
+def blob(digest: Digest) -> str:
+    return f"{BLOBS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
+
+
+def repository(name: RepositoryName) -> str:
+    return f"{REPOSITORIES}/{name}"
+
+
+def manifests(name: RepositoryName) -> str:
+    return f"{REPOSITORIES}/{name}/{MANIFESTS}"
+
+
+def revisions(name: RepositoryName) -> str:
+    return f"{manifests(name)}/revisions"
+
+
+def revision_directory(name: RepositoryName, digest: Digest) -> str:
+    return f"{revisions(name)}/{digest.algorithm}/{digest.hex}"
+
+
+def revision(name: RepositoryName, digest: Digest) -> str:
+    return f"{revision_directory(name, digest)}/link"
+
+
+def tags(name: RepositoryName) -> str:
+    return f"{manifests(name)}/tags"
+
+
+def tag_directory(name: RepositoryName, tag: Tag) -> str:
+    return f"{tags(name)}/{tag}"
+
+
+def tag_current(name: RepositoryName, tag: Tag) -> str:
+    return f"{tag_directory(name, tag)}/current/link"
+
+
+def tag_index(name: RepositoryName, tag: Tag, digest: Digest) -> str:
+    return f"{tag_directory(name, tag)}/index/{digest.algorithm}/{digest.hex}/link"
+
+
+def layer_directory(name: RepositoryName, digest: Digest) -> str:
+    return f"{REPOSITORIES}/{name}/_layers/{digest.algorithm}/{digest.hex}"
+
+
+def layer(name: RepositoryName, digest: Digest) -> str:
+    return f"{layer_directory(name, digest)}/link"
+
+
+def uploads(name: RepositoryName) -> str:
+    return f"{REPOSITORIES}/{name}/{UPLOADS}"
+
+
+def upload(name: RepositoryName, upload_id: str) -> str:
+    return f"{uploads(name)}/{upload_id}"
+
+
+def upload_data(name: RepositoryName, upload_id: str) -> str:
+    return f"{upload(name, upload_id)}/data"
+
+
+def upload_started(name: RepositoryName, upload_id: str) -> str:
+    return f"{upload(name, upload_id)}/startedat"
+
+
+def hash_states(name: RepositoryName, upload_id: str, algorithm: str) -> str:
+    return f"{upload(name, upload_id)}/hashstates/{algorithm}"
+
+
+def hash_state(name: RepositoryName, upload_id: str, algorithm: str, offset: int) -> str:
+    return f"{hash_states(name, upload_id, algorithm)}/{offset}"
+
+
+def referrers(name: RepositoryName) -> str:
+    return f"{REPOSITORIES}/{name}/_holdfast/referrers"
+
+
+def referrers_complete(name: RepositoryName) -> str:
+    return f"{referrers(name)}/complete"
+
+
+def referrers_of(name: RepositoryName, subject: Digest) -> str:
+    return f"{referrers(name)}/{subject.algorithm}/{subject.hex}"
+
+
+def referrer(name: RepositoryName, subject: Digest, digest: Digest) -> str:
+    return f"{referrers_of(name, subject)}/{digest.algorithm}/{digest.hex}"

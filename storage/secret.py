@@ -1,0 +1,27 @@
+"""The key that signs upload tokens: configured, or else created once in the storage.
+
+Kept in the storage so that every node that shares it shares the key, and nobody has to configure one.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from storage import layout
+from storage.driver import Conflict, Driver, ObjectNotFound
+from storage.translation import translated
+
+LENGTH = 64
+
+
+@translated
+def load_or_create(driver: Driver) -> bytes:
+    """The same bytes for every node, whichever of them comes first."""
+    while True:
+        try:
+            return driver.read(layout.SECRET)
+        except ObjectNotFound:
+            try:
+                driver.swap(layout.SECRET, secrets.token_hex(LENGTH).encode(), expected=None)
+            except Conflict:
+                continue

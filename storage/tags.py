@@ -1,0 +1,129 @@
+"""Tags of one repository: names that move.
+
+`current/link` is what a tag names; `index/<digest>/link` remembers all it ever named. Setting writes
+the index first and `current` last, deleting takes `current` first, so a crash in between never leaves a
+tag that names nothing. A tag without `current`, or whose manifest is gone, is absent everywhere, in
+lists too. Changes of one tag take effect one after the other (driver.swap), so compare-and-set holds
+among any number of nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from storage import layout, links
+from storage.driver import ANYTHING, Anything, Conflict, Driver, ObjectNotFound
+from storage.model.digest import Digest
+from storage.model.errors import ManifestUnknown, PreconditionFailed, TagInvalid
+from storage.model.reference import RepositoryName, Tag
+from storage.translation import translated
+
+
+def unknown(tag: Tag) -> ManifestUnknown:
+    return ManifestUnknown(
+        f"The repository has no tag {str(tag)!r}. See tags/list for those it has.",
+        {"tag": str(tag)},
+    )
+
+
+class Tags:
+    def __init__(self, driver: Driver, name: RepositoryName) -> None:
+        self._driver = driver
+        self._name = name
+
+    def current(self, tag: Tag) -> Digest | None:
+        """What the tag names, whether or not that manifest still exists."""
+        return links.read(self._driver, layout.tag_current(self._name, tag))
+
+    def require(self, tag: Tag, expected: Digest | Anything | None) -> None:
+        """Raises PreconditionFailed if the tag is not what a compare-and-set expects."""
+        if not isinstance(expected, Anything) and (actual := self.current(tag)) != expected:
+            raise _moved(tag, expected, actual)
+
+    def set(self, tag: Tag, digest: Digest, expected: Digest | Anything | None = ANYTHING) -> None:
+        """Raises PreconditionFailed; then the tag is as it was. The manifest must exist already."""
+        links.write(self._driver, layout.tag_index(self._name, tag, digest), digest)
+        key = layout.tag_current(self._name, tag)
+        if isinstance(expected, Anything):
+            self._driver.swap(key, links.encode(digest), expected=ANYTHING)
+            return
+        held = self._content(key)
+        if (actual := links.parse(held, key) if held is not None else None) != expected:
+            raise _moved(tag, expected, actual)
+        try:
+            self._driver.swap(key, links.encode(digest), expected=held)
+        except Conflict:
+            raise _moved(tag, expected, self.current(tag)) from None
+
+    @translated
+    def delete(self, tag: Tag) -> None:
+        """Raises ManifestUnknown if there is no such tag."""
+        key = layout.tag_current(self._name, tag)
+        existed = self._content(key) is not None
+        if existed:
+            self._driver.swap(key, None, expected=ANYTHING)
+        self._tidy(tag)
+        if not existed:
+            raise unknown(tag)
+
+    def delete_pointing_to(self, digest: Digest) -> None:
+        """Delete every tag that names `digest`; one that moves meanwhile is left alone."""
+        for tag in self._names():
+            key = layout.tag_current(self._name, tag)
+            content = self._content(key)
+            if content is None or links.parse(content, key) != digest:
+                continue
+            try:
+                self._driver.swap(key, None, expected=content)
+            except Conflict:
+                continue
+            self._tidy(tag)
+
+    @translated
+    def list(self, *, after: str = "", limit: int | None = None) -> tuple[list[Tag], bool]:
+        """Tags in byte order after `after`, at most `limit`, and whether there are more."""
+        exists: dict[Digest, bool] = {}
+        found: list[Tag] = []
+        for tag in sorted(tag for tag in self._names() if tag.value > after):
+            digest = self.current(tag)
+            if digest is None:
+                continue
+            if digest not in exists:
+                revision = layout.revision(self._name, digest)
+                exists[digest] = links.read(self._driver, revision) is not None
+            if not exists[digest]:
+                continue
+            if limit is not None and len(found) == limit:
+                return found, True
+            found.append(tag)
+        return found, False
+
+    def _names(self) -> Iterator[Tag]:
+        for child in self._driver.list(layout.tags(self._name)):
+            try:
+                yield Tag(child.name)
+            except TagInvalid:
+                continue
+
+    def _content(self, key: str) -> bytes | None:
+        try:
+            return self._driver.read(key, length=links.LENGTH_LIMIT)
+        except ObjectNotFound:
+            return None
+
+    def _tidy(self, tag: Tag) -> None:
+        """The history goes with the tag; an empty directory would be a tag to Distribution."""
+        directory = layout.tag_directory(self._name, tag)
+        self._driver.delete_tree(f"{directory}/index")
+        self._driver.prune(directory)
+
+
+def _moved(tag: Tag, expected: Digest | None, actual: Digest | None) -> PreconditionFailed:
+    def state(digest: Digest | None) -> str:
+        return "absent" if digest is None else str(digest)
+
+    return PreconditionFailed(
+        f"The tag {str(tag)!r} is {state(actual)}, and was to be changed only if {state(expected)}. "
+        "Nothing was changed; look at the tag again, then decide.",
+        {"tag": str(tag), "expected": state(expected), "actual": state(actual)},
+    )
