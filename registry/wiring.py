@@ -1,0 +1,235 @@
+"""The composition root: from the configuration to a running registry.
+
+Nothing else constructs drivers, stores or authorizers. What is checked here, before a worker starts,
+fails at once and with a sentence: a storage that cannot be written is found now, not at the first push.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from auth.anonymous import AllowAll
+from registry import server
+from registry.api.call import Policy, Services
+from registry.api.health import health_routes
+from registry.app import create_app
+from registry.config import Loaded, Settings, TcpEndpoint
+from registry.forwarded import Links, TrustedProxies
+from registry.maintenance import Purging, purge_uploads
+from registry.middleware import Observe
+from registry.readiness import StorageProbe
+from registry.server.lifecycle import Lifecycle
+from registry.server.settings import ServerSettings, TLSSettings
+from registry.streaming import Threads, Uploading
+from registry.telemetry import logs
+from registry.telemetry import metrics as telemetry
+from registry.telemetry.metrics import Metrics
+from registry.upload_tokens import UploadTokens
+from storage import secret
+from storage.driver import Driver, DriverError
+from storage.drivers.filesystem import FilesystemDriver
+from storage.drivers.memory import MemoryDriver
+from storage.drivers.observed import ObservedDriver
+from storage.model.errors import RegistryError
+from storage.repository import Store
+from storage.requirements import Requirements
+
+CORES = os.cpu_count() or 1
+DEFAULT_THREADS = 32
+
+
+def serve(loaded: Loaded) -> int:
+    """Run the registry until it is told to stop; the exit code."""
+    settings = loaded.settings
+    logs.configure(
+        level=settings.loglevel or settings.log.level,
+        formatter=settings.log.formatter,
+        fields=settings.log.fields,
+    )
+    log = logs.get_logger("holdfast")
+    for text in loaded.warnings:
+        log.warning(text)
+    directory = telemetry.prepare(None)
+    try:
+        driver = _driver(settings)
+        key = settings.http.secret.encode() or secret.load_or_create(driver)
+        workers = _workers(settings)
+        log.info(
+            "starting",
+            source=loaded.source,
+            storage=settings.storage.driver,
+            addr=settings.http.addr,
+            workers=workers,
+        )
+        return server.serve(
+            _server_settings(settings, workers),
+            lambda lifecycle: _Worker(settings, driver, key, lifecycle).app(),
+            worker_died=telemetry.worker_died,
+        )
+    except (DriverError, RegistryError) as error:
+        print(f"The storage cannot be used: {_cause(error)}", file=sys.stderr)  # noqa: T201
+        return 1
+    finally:
+        telemetry.cleanup(directory)
+
+
+def _cause(error: Exception) -> str:
+    return str(error.__cause__ if isinstance(error.__cause__, DriverError) else error)
+
+
+def _driver(settings: Settings) -> Driver:
+    """Ready for use. Raises DriverError with a sentence for the operator."""
+    if settings.storage.filesystem is None:
+        return MemoryDriver()
+    driver = FilesystemDriver(settings.storage.filesystem.rootdirectory)
+    driver.prepare()
+    return driver
+
+
+def _workers(settings: Settings) -> int:
+    """What is in memory is in one process only, so its workers cannot be several."""
+    if settings.storage.driver == "inmemory":
+        return 1
+    return settings.http.workers or CORES
+
+
+def _server_settings(settings: Settings, workers: int) -> ServerSettings:
+    http, limits, tls = settings.http, settings.http.limits, settings.http.tls
+    endpoint = http.endpoint
+    return ServerSettings(
+        addr=(endpoint.host, endpoint.port)
+        if isinstance(endpoint, TcpEndpoint)
+        else str(endpoint.path),
+        workers=workers,
+        tls=TLSSettings(
+            certificate=str(tls.certificate),
+            key=str(tls.key),
+            minimumtls=tls.minimumtls,
+            clientcas=tuple(map(str, tls.clientcas)),
+            clientauth=tls.clientauth,
+        )
+        if tls.certificate is not None and tls.key is not None
+        else None,
+        draindelay=http.draindelay,
+        draintimeout=http.draintimeout,
+        header_timeout=limits.headertimeout,
+        body_timeout=limits.bodytimeout,
+        write_timeout=limits.writetimeout,
+        keepalive_timeout=limits.keepalivetimeout,
+        max_header_bytes=limits.headerbytes,
+        max_headers=limits.headers,
+    )
+
+
+def _requirements(settings: Settings) -> Requirements:
+    validation = settings.validation
+    indexes = validation.manifests.indexes
+    platforms: str | Sequence[tuple[str, str]] = indexes.platforms
+    if platforms == "list":
+        platforms = [(platform.os, platform.architecture) for platform in indexes.platformlist]
+    return Requirements(
+        enabled=validation.enabled or not validation.disabled,
+        platforms=platforms,
+        allowed_urls=validation.manifests.urls.allow,
+        denied_urls=validation.manifests.urls.deny,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """One worker's objects; made after the fork, because threads do not survive one."""
+
+    settings: Settings
+    bare_driver: Driver
+    secret: bytes
+    lifecycle: Lifecycle
+
+    def app(self) -> ASGIApp:
+        settings = self.settings
+        metrics = telemetry.metrics()
+        driver = ObservedDriver(self.bare_driver, metrics.driver_recorder(self.bare_driver.name))
+        threads = Threads(_threads(settings))
+        check = settings.health.storagedriver
+        probe = StorageProbe(
+            self.bare_driver.check, interval=check.interval, threshold=check.threshold
+        )
+        services = self._services(driver, threads, metrics)
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            del app
+            probe.start()
+            tasks = [*self._purge(driver, threads)]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await probe.stop()
+                threads.close()
+
+        proxies = TrustedProxies(settings.http.trustedproxies, settings.http.hosts)
+        app = create_app(
+            services,
+            prefix=settings.http.prefix,
+            others=health_routes(self.lifecycle, probe, metrics),
+            lifespan=lifespan,
+        )
+        return Observe(
+            app,
+            metrics=metrics,
+            access_log=not settings.log.accesslog.disabled,
+            headers=[
+                (name.encode("latin-1"), value.encode("latin-1"))
+                for name, values in settings.http.headers.items()
+                for value in values
+            ],
+            proxies=proxies,
+        )
+
+    def _services(self, driver: Driver, threads: Threads, metrics: Metrics) -> Services:
+        settings = self.settings
+        store = Store(
+            driver,
+            _requirements(settings),
+            lambda hit: metrics.cache_request("manifest", hit=hit),
+        )
+        return Services(
+            store=store,
+            threads=threads,
+            uploading=Uploading(threads, metrics.uploads_open.inc),
+            tokens=UploadTokens(self.secret),
+            links=Links(settings.http.host, settings.http.relativeurls, settings.http.prefix),
+            authorizer=AllowAll(),
+            policy=Policy(
+                delete=settings.storage.delete.enabled,
+                readonly=settings.storage.maintenance.readonly.enabled,
+                catalog_limit=settings.catalog.maxentries,
+                tags_limit=settings.tags.maxtags,
+                minimum_chunk=settings.uploads.minchunk,
+            ),
+        )
+
+    def _purge(self, driver: Driver, threads: Threads) -> list[asyncio.Task[None]]:
+        purging, maintenance = self.settings.storage.maintenance.uploadpurging, self.settings
+        if (
+            not purging.enabled
+            or self.lifecycle.worker != 0
+            or maintenance.storage.maintenance.readonly.enabled
+        ):
+            return []
+        plan = Purging(purging.age, purging.interval, purging.dryrun)
+        return [asyncio.get_running_loop().create_task(purge_uploads(driver, threads, plan))]
+
+
+def _threads(settings: Settings) -> int:
+    filesystem = settings.storage.filesystem
+    return min(DEFAULT_THREADS, filesystem.maxthreads) if filesystem else DEFAULT_THREADS
