@@ -6,7 +6,7 @@ BIN   := $(VENV)/bin
 .PHONY: serve test check bench lock clean
 
 serve: $(VENV)/.ready          ## start the registry on 127.0.0.1:5000, storage in ./registry-data
-	exec $(BIN)/registry serve
+	exec $(BIN)/registry serve deploy/local.yml
 
 test: $(VENV)/.dev             ## install what the tests need (from apt too, when it may) and run everything
 	scripts/install-engines

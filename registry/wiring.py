@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -138,8 +139,8 @@ def _requirements(settings: Settings) -> Requirements:
     return Requirements(
         enabled=validation.enabled or not validation.disabled,
         platforms=platforms,
-        allowed_urls=validation.manifests.urls.allow,
-        denied_urls=validation.manifests.urls.deny,
+        allowed_urls=[re.compile(rule) for rule in validation.manifests.urls.allow],
+        denied_urls=[re.compile(rule) for rule in validation.manifests.urls.deny],
     )
 
 

@@ -1,0 +1,11 @@
+"""Everything between the socket and the ASGI application.
+
+uvicorn's Server runs the event loop, the lifespan and the accepting. The protocol of a connection, its
+limits and time-outs, zero-copy sending and the worker processes are ours.
+"""
+
+from .lifecycle import Lifecycle
+from .settings import ServerSettings, TLSSettings
+from .workers import serve
+
+__all__ = ["Lifecycle", "ServerSettings", "TLSSettings", "serve"]

@@ -1,0 +1,140 @@
+"""The `registry` command.
+
+Exit codes: 0 done, 1 something broke, 2 the command line or the configuration is wrong, 130
+interrupted. What a person must read goes to stderr, a line each; stdout holds results only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from registry.config import Loaded
+
+_FILE = click.argument("config", required=False, type=click.Path(path_type=Path))
+
+
+class _Guarded(click.Group):
+    """Turns what a command did not expect into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a reader that went away shows here, not at the interpreter's end
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BrokenPipeError:
+            # the interpreter flushes stdout once more when it ends, and must find it writable
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001 - the last frame before the shell
+            _fail(error)
+        return result
+
+
+@click.group(
+    cls=_Guarded, name="registry", context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option(
+    "-v",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _, wanted: _print_version(ctx) if wanted else None,
+    help="Show the version and exit.",
+)
+def main() -> None:
+    """A private registry of container images."""
+
+
+@main.command()
+@_FILE
+@click.option(
+    "--insecure-anonymous",
+    is_flag=True,
+    help="Listen beyond this machine although anyone may then pull, push and delete.",
+)
+def serve(config: Path | None, insecure_anonymous: bool) -> None:
+    """Serve images until told to stop.
+
+    CONFIG is a config.yml as Distribution has it. Without it: $REGISTRY_CONFIGURATION_PATH,
+    /etc/distribution/config.yml, /etc/docker/registry/config.yml, or else built-in defaults.
+    """
+    from registry.config import check_exposure
+
+    loaded = _load(config)
+    exposed = check_exposure(loaded.settings, insecure_anonymous)
+    if exposed:
+        click.echo(f"{loaded.source}: {exposed}", err=True)
+        sys.exit(2)
+
+    from registry import wiring  # the server and all it needs; nothing else waits for its import
+
+    sys.exit(wiring.serve(loaded))
+
+
+@main.group("config")
+def config_group() -> None:
+    """Look at the configuration."""
+
+
+@config_group.command()
+@_FILE
+def check(config: Path | None) -> None:
+    """Print the configuration in force, secrets masked; exit 2 if something is wrong with it.
+
+    CONFIG is found as by `registry serve`.
+    """
+    from registry.config import check_exposure, render
+
+    loaded = _load(config)
+    exposed = check_exposure(loaded.settings, insecure_anonymous=False)
+    if exposed:
+        click.echo(f"{loaded.source}: warning: registry serve refuses this: {exposed}", err=True)
+    click.echo(render(loaded.settings), nl=False)
+
+
+def _load(config: Path | None) -> Loaded:
+    """Warnings are on stderr by then. Exits with 2 if there are problems."""
+    from registry.config import ConfigError, load
+
+    try:
+        loaded = load(config, os.environ)
+    except ConfigError as error:
+        for warning in error.warnings:
+            click.echo(f"{error.source}: warning: {warning}", err=True)
+        for problem in error.problems:
+            click.echo(f"{error.source}: {problem}", err=True)
+        sys.exit(2)
+    for warning in loaded.warnings:
+        click.echo(f"{loaded.source}: warning: {warning}", err=True)
+    return loaded
+
+
+def _print_version(ctx: click.Context) -> None:
+    click.echo(f"registry holdfast {metadata.version('holdfast')}")
+    ctx.exit()
+
+
+def _fail(error: Exception) -> NoReturn:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    if os.environ.get("REGISTRY_LOG_LEVEL", "").strip().casefold() == "debug":
+        traceback.print_exception(error)
+        click.echo(f"registry: {what}", err=True)
+    else:
+        click.echo(f"registry: {what} (set REGISTRY_LOG_LEVEL=debug for the traceback)", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""A request's body on its way from the socket to the application.
+
+Received pieces are handed on as they are, uncopied. Reading from the socket pauses while `window` bytes
+are held here, so a slow application costs the client patience and the server no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from registry.streaming import ClientGone
+
+from .refusals import Refusal
+
+WINDOW: Final = 256 * 1024
+_PIECE_COST: Final = 64
+"""What a piece costs in memory beside its bytes: a client may send them one at a time."""
+
+
+class Source(Protocol):
+    """What a body needs of its connection."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def body_wanted(self, body: RequestBody) -> None:
+        """The application waits: let bytes come, and the clock run."""
+
+    def body_came(self) -> None:
+        """It no longer waits."""
+
+    def body_taken(self) -> None:
+        """There may be room to read on."""
+
+
+class RequestBody:
+    """`registry.streaming.Body`, and what the connection fills it by."""
+
+    __slots__ = (
+        "_held",
+        "_pieces",
+        "_source",
+        "_waiter",
+        "complete",
+        "discarding",
+        "expected",
+        "expects_continue",
+        "failed",
+        "received",
+        "refusal",
+        "window",
+    )
+
+    def __init__(self, source: Source, expected: int | None, *, expects_continue: bool) -> None:
+        self._source = source
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self.expected = expected
+        self.received = 0
+        self.window = WINDOW
+        self.complete = expected == 0
+        self.failed = False
+        self.refusal: Refusal | None = None
+        self.discarding = False
+        self.expects_continue = expects_continue
+        """The client waits for 100 Continue before it sends anything."""
+
+    async def read(self, limit: int) -> list[bytes]:
+        """At least one byte, at most about `limit`; [] at the end.
+
+        What arrived is handed out before ClientGone is raised, which is when the client disconnects,
+        falls silent or breaks the framing before the end. One reader at a time.
+        """
+        if not self._pieces:
+            if self.complete:
+                return []
+            if not self.failed:
+                await self._arrival()
+            if not self._pieces:
+                if self.failed:
+                    raise ClientGone("the request's body ended early")
+                return []
+        return self._take(limit)
+
+    @property
+    def drained(self) -> bool:
+        """Complete, and all of it handed out."""
+        return self.complete and not self._pieces
+
+    @property
+    def full(self) -> bool:
+        return self._held >= self.window
+
+    @property
+    def waiting(self) -> bool:
+        return self._waiter is not None
+
+    def remaining(self) -> int | None:
+        """Bytes still to come from the client; None if nobody knows."""
+        if self.complete:
+            return 0
+        return None if self.expected is None else self.expected - self.received
+
+    def feed(self, data: bytes) -> None:
+        self.received += len(data)
+        if self.discarding:
+            return
+        self._pieces.append(data)
+        self._held += len(data) + _PIECE_COST
+        self._wake()
+
+    def finish(self) -> None:
+        self.complete = True
+        self._wake()
+
+    def fail(self, refusal: Refusal | None) -> None:
+        """No more will come; `refusal` is the answer if the application has begun none."""
+        if not self.complete and not self.failed:
+            self.failed = True
+            self.refusal = refusal
+            self._wake()
+
+    def discard(self) -> None:
+        """Nobody will read it: keep nothing."""
+        self.discarding = True
+        self._pieces.clear()
+        self._held = 0
+
+    async def _arrival(self) -> None:
+        if self._waiter is not None:
+            raise RuntimeError("the body of a request has two readers")
+        self._waiter = self._source.loop.create_future()
+        self._source.body_wanted(self)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            self._source.body_came()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _take(self, limit: int) -> list[bytes]:
+        pieces = self._pieces
+        if self._held <= limit:
+            self._pieces = []
+            self._held = 0
+        else:
+            size = count = 0
+            for piece in pieces:
+                if count and size + len(piece) > limit:
+                    break
+                count += 1
+                size += len(piece)
+            self._held -= size + count * _PIECE_COST
+            self._pieces = pieces[count:]
+            del pieces[count:]
+        self._source.body_taken()
+        return pieces

@@ -1,0 +1,132 @@
+"""One worker: uvicorn's server around our protocol, and the order in which it stops.
+
+SIGTERM: `lifecycle.draining` turns true, and for `draindelay` seconds nothing else changes, so that
+whoever watches readiness can look away. Then no connection is accepted, idle ones are closed, and
+requests in flight have `draintimeout` seconds before they are cancelled. SIGINT skips the delay. Both may
+come any number of times: service managers and terminals signal whole process groups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import math
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from .context import WorkerContext
+from .lifecycle import Lifecycle
+from .protocol import Connection
+from .settings import ServerSettings
+
+logger = logging.getLogger("holdfast.server")
+
+START_FAILED = 3
+
+MakeApp = Callable[[Lifecycle], ASGIApp]
+
+
+class WorkerServer(uvicorn.Server):
+    """`life` is a descriptor that reads end-of-file when the parent dies; `ready` is called once."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        settings: ServerSettings,
+        lifecycle: Lifecycle,
+        *,
+        ready: Callable[[], None],
+        life: int | None,
+    ) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._ready = ready
+        self._life = life
+        self._stop_at = math.inf
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._life is not None:
+            asyncio.get_running_loop().add_reader(self._life, self._orphaned)
+        self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.drain(at_once=sig != signal.SIGTERM)
+
+    def drain(self, *, at_once: bool) -> None:
+        """Begin to stop; the later, more patient wish does not undo the earlier."""
+        self._lifecycle.draining = True
+        delay = 0.0 if at_once else self._settings.draindelay
+        self._stop_at = min(self._stop_at, time.monotonic() + delay)
+
+    async def on_tick(self, counter: int) -> bool:
+        if time.monotonic() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _orphaned(self) -> None:
+        if self._life is not None:
+            asyncio.get_running_loop().remove_reader(self._life)
+        logger.error("the parent process is gone; worker %d stops", self._lifecycle.worker)
+        self.drain(at_once=True)
+
+
+def make_server(
+    settings: ServerSettings,
+    lifecycle: Lifecycle,
+    app: ASGIApp,
+    tls: ssl.SSLContext | None,
+    *,
+    ready: Callable[[], None] = lambda: None,
+    life: int | None = None,
+) -> WorkerServer:
+    connection = functools.partial(Connection, WorkerContext(settings, lifecycle))
+    config = uvicorn.Config(
+        cast(Any, app),
+        loop="uvloop",
+        http=cast(type[asyncio.Protocol], connection),
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        timeout_graceful_shutdown=math.ceil(settings.draintimeout),
+        ssl_context_factory=None if tls is None else lambda *_: tls,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the rest is said here
+    return WorkerServer(config, settings, lifecycle, ready=ready, life=life)
+
+
+def run_worker(
+    settings: ServerSettings,
+    listener: socket.socket,
+    make_app: MakeApp,
+    tls: ssl.SSLContext | None,
+    *,
+    worker: int,
+    ready: Callable[[], None],
+    life: int | None,
+) -> int:
+    """Serve until told to stop. The exit code: 0, or START_FAILED if it never came to serving."""
+    lifecycle = Lifecycle(worker)
+    server = make_server(settings, lifecycle, make_app(lifecycle), tls, ready=ready, life=life)
+    try:
+        server.run([listener])
+    except SystemExit:  # how uvicorn says that the application did not start; it has logged why
+        return START_FAILED
+    logger.info("worker %d (pid %d) has stopped", worker, os.getpid())
+    return 0 if server.started else START_FAILED

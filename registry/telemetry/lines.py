@@ -1,0 +1,133 @@
+"""One log record, one line: JSON, or `key=value` text.
+
+Whatever a value holds, it cannot end its line, begin another or reach a terminal: lines are printable
+ASCII, everything else is escaped. A traceback is a field in JSON; in text it follows its record, each
+of its lines behind an indent that no record begins with.
+
+    json       time, level, msg, logger, then the fields
+    logstash   the same under @timestamp, level, message, logger_name, with @version "1"
+    text       the names of json
+
+These are the names of Distribution's formatters, so that what reads its logs reads ours.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from structlog.contextvars import get_contextvars
+
+from registry.telemetry.scrub import LIMIT, as_text, clean, scrub
+
+FIELDS: Final = "fields"
+"""The attribute of a log record (`extra={FIELDS: {...}}`) that holds its structured fields."""
+
+FORMATTERS: Final = ("text", "json", "logstash")
+
+_INDENT: Final = "    | "
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+_UNSAFE_IN_KEY = re.compile(r"[^A-Za-z0-9_.@-]")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@+%,?&~\[\]-]+", re.ASCII)
+_NAMES: Final = {
+    "json": ("time", "level", "msg", "logger"),
+    "text": ("time", "level", "msg", "logger"),
+    "logstash": ("@timestamp", "level", "message", "logger_name"),
+}
+
+_encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+
+
+class LineFormatter(logging.Formatter):
+    """Renders records of structlog and of the standard library alike. Never raises."""
+
+    def __init__(self, formatter: str, fields: Mapping[str, str]) -> None:
+        super().__init__()
+        self._text = formatter == "text"
+        self._names = _NAMES[formatter]
+        self._constant: dict[str, object] = {"@version": "1"} if formatter == "logstash" else {}
+        self._reserved = frozenset((*self._names, *self._constant, "traceback", "stack"))
+        self._constant |= {self._key(name): clean(name, value) for name, value in fields.items()}
+
+    def format(self, record: logging.LogRecord) -> str:
+        at, level, message, logger = self._names
+        line: dict[str, object] = {
+            at: timestamp(record.created),
+            level: record.levelname.lower(),
+            message: scrub(_message(record)),
+            logger: scrub(record.name),
+            **self._constant,
+        }
+        for name, value in get_contextvars().items():
+            line[self._key(name)] = clean(name, value)
+        for name, value in getattr(record, FIELDS, {}).items():
+            line[self._key(name)] = clean(name, value)
+        if not record.exc_info and not record.stack_info:
+            return _pairs(line) if self._text else _encode(line)
+        return self._with_trace(record, line)
+
+    def _with_trace(self, record: logging.LogRecord, line: dict[str, object]) -> str:
+        traces = {
+            "traceback": _trace(self.formatException(record.exc_info)) if record.exc_info else "",
+            "stack": _trace(record.stack_info) if record.stack_info else "",
+        }
+        if not self._text:
+            return _encode(line | {name: text for name, text in traces.items() if text})
+        below = [row for text in traces.values() for row in text.splitlines()]
+        return "\n".join(
+            [_pairs(line), *(_INDENT + _UNPRINTABLE.sub(_escape, row) for row in below)]
+        )
+
+    def _key(self, name: str) -> str:
+        key = _safe_key(name)
+        return f"fields.{key}" if key in self._reserved else key
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339, UTC, milliseconds."""
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+@lru_cache(maxsize=512)
+def _safe_key(name: str) -> str:
+    return _UNSAFE_IN_KEY.sub("_", as_text(name))[:64] or "_"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - a message that does not fit its arguments is still a message
+        return f"{as_text(record.msg)} {as_text(record.args)}"
+
+
+def _trace(text: str) -> str:
+    """The end is what names the error, so the beginning is what goes."""
+    if len(text) > LIMIT:
+        text = f"({len(text) - LIMIT} characters left out)\n{text[-LIMIT:]}"
+    return scrub(text)
+
+
+def _pairs(line: Mapping[str, object]) -> str:
+    return " ".join([f"{name}={_quote(value)}" for name, value in line.items()])
+
+
+def _quote(value: object) -> str:
+    text = value if isinstance(value, str) else _encode(value)
+    return text if _PLAIN.fullmatch(text) else _encode(text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return (
+        "    " if match[0] == "\t" else match[0].encode("unicode_escape", "replace").decode("ascii")
+    )

@@ -1,0 +1,158 @@
+"""Objects as plain files below a directory, in CNCF Distribution's tree, on a local disk or on NFS.
+
+Files are made 0666 and directories 0777, less the umask, so that another registry on the same tree may
+read and remove them. An OSError never leaves this package: `posix.system_errors` translates it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from storage.driver import Anything, Child, Conflict, ObjectInfo, ObjectNotFound, check_key
+from storage.drivers import preparing, walking
+from storage.drivers.growing import GrowingFile, open_growing_file
+from storage.drivers.locks import Stripes
+from storage.drivers.posix import sync_directories, system_errors
+from storage.drivers.reading import FileReader
+from storage.drivers.tree import Tree
+
+
+class FilesystemDriver:
+    """A `storage.driver.Driver`. Call prepare() before the first write.
+
+    `tmp` and `locks` are directories below `root`, kept out of every list. Temporary files are renamed
+    from `tmp` to their names, so all of `root` must be one mount. No key may be a directory of another:
+    `a` and `a/b` cannot both be objects. A directory stays when its last object goes by delete(), and
+    is listed until prune() or delete_tree().
+    """
+
+    name = "filesystem"
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        tmp: str = "docker/registry/v2/holdfast/tmp",
+        locks: str = "docker/registry/v2/holdfast/locks",
+    ) -> None:
+        self._tree = Tree(os.path.abspath(root), tmp, locks)
+        self._stripes = Stripes(self._tree.locks)
+
+    def prepare(self) -> None:
+        """Make the directories the driver needs, and refuse a root that it cannot work with.
+
+        Removes what writers that died left in `tmp`. Raises Unavailable with a sentence for the
+        operator, or NoSpace.
+        """
+        preparing.prepare(self._tree)
+
+    def stat(self, key: str) -> ObjectInfo:
+        path = self._tree.path(key)
+        with system_errors("stat", key, reading=True):
+            status = self._tree.status(path)
+        return ObjectInfo(key, status.st_size, status.st_mtime)
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        reader = self.open(key)
+        try:
+            return reader.read_at(offset, reader.info.size if length is None else length)
+        finally:
+            reader.close()
+
+    def open(self, key: str) -> FileReader:
+        path = self._tree.path(key)
+        with system_errors("open", key, reading=True):
+            return FileReader(self._tree, key, path)
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self._tree.path(key)
+        with system_errors("write", key):
+            self._tree.write(path, data)
+
+    def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
+        path = self._tree.path(key)
+        with system_errors("swap", key), self._stripes.held(key):
+            if data is not None and isinstance(expected, Anything):
+                self._tree.write(path, data)
+                return
+            self._tree.look_at_directory(path)
+            try:
+                current = self.read(key)
+            except ObjectNotFound:
+                current = None
+            if not isinstance(expected, Anything) and current != expected:
+                raise Conflict(f"swap {key}: it holds another value than expected")
+            if data is not None:
+                self._tree.write(path, data)
+            elif current is not None:
+                with contextlib.suppress(FileNotFoundError):  # a deletion of the tree was faster
+                    os.unlink(path)
+                sync_directories([os.path.dirname(path)])
+
+    def writer(self, key: str, *, create: bool) -> GrowingFile:
+        return open_growing_file(self._tree, key, create=create)
+
+    def stat_growing(self, key: str) -> ObjectInfo:
+        return self.stat(key)
+
+    def open_growing(self, key: str) -> FileReader:
+        return self.open(key)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
+        directory = self._directory(prefix)
+        with system_errors("list", prefix):
+            found = walking.children(self._tree, directory)
+        if after:
+            found = [child for child in found if f"{child.name}/" > f"{after}/"]
+        return iter(sorted(found, key=lambda child: f"{child.name}/"))
+
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        return walking.walk(self._tree, self._directory(prefix), prefix)
+
+    def delete(self, key: str) -> None:
+        path = self._tree.path(key)
+        with system_errors("delete", key, reading=True):
+            self._tree.unlink(path)
+        with system_errors("delete", key):
+            sync_directories([os.path.dirname(path)])
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        shrunk = set()
+        for key in keys:
+            path = self._tree.path(key)
+            try:
+                with system_errors("delete", key, reading=True):
+                    self._tree.unlink(path)
+            except ObjectNotFound:
+                continue
+            shrunk.add(os.path.dirname(path))
+        with system_errors("delete", f"{len(shrunk)} directories"):
+            sync_directories(shrunk)
+
+    def delete_tree(self, prefix: str) -> None:
+        directory = self._tree.path(prefix)
+        with system_errors("delete below", prefix):
+            walking.remove(self._tree, directory)
+
+    def prune(self, prefix: str) -> None:
+        walking.prune(self._tree, self._tree.path(prefix))
+
+    def presign(self, key: str, *, lifetime: int) -> str | None:  # noqa: ARG002 - files have no URL
+        check_key(key)
+        return None
+
+    def local_path(self, key: str) -> Path | None:
+        try:
+            self.stat(key)
+        except ObjectNotFound:
+            return None
+        return Path(self._tree.path(key))
+
+    def check(self) -> None:
+        preparing.probe(self._tree)
+
+    def _directory(self, prefix: str) -> str:
+        return self._tree.path(prefix) if prefix else self._tree.root

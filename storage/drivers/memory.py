@@ -1,0 +1,256 @@
+"""Objects in the memory of one process, for tests and trials: other workers do not see them.
+
+Growing objects are kept apart from finished ones, as object storage does it, so that a caller who
+looks for the one among the other is found out here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from storage.driver import (
+    Anything,
+    Busy,
+    Child,
+    Conflict,
+    ObjectInfo,
+    ObjectNotFound,
+    Unavailable,
+    check_key,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    data: bytes
+    modified: float
+
+
+@dataclass(slots=True, eq=False)
+class _Growing:
+    data: bytearray
+    modified: float
+    taken: bool = True
+
+
+class MemoryReader:
+    """A `storage.driver.Reader`."""
+
+    def __init__(self, key: str, stored: _Stored) -> None:
+        self.info = ObjectInfo(key, len(stored.data), stored.modified)
+        self._data = stored.data
+        self._closed = False
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if self._closed:
+            raise Unavailable(f"read {self.info.key}: the reader is closed")
+        return self._data[offset : offset + length]
+
+    def fileno(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self._closed = True
+
+
+class MemoryWriter:
+    """A `storage.driver.Writer`."""
+
+    def __init__(self, driver: MemoryDriver, key: str, growing: _Growing) -> None:
+        self._driver = driver
+        self._key = key
+        self._growing = growing
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        return len(self._growing.data)
+
+    def append(self, chunks: Sequence[bytes]) -> None:
+        self._require_open()
+        with self._driver.lock:
+            for chunk in chunks:
+                self._growing.data += chunk
+            self._growing.modified = time.time()
+
+    def sync(self) -> None:
+        self._require_open()
+
+    def publish(self, key: str) -> None:
+        self._require_open()
+        self._driver.publish(self._key, self._growing, check_key(key))
+        self.close()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._growing.taken = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise Unavailable(f"the writer of {self._key} cannot go on: it is closed")
+
+
+class MemoryDriver:
+    """A `storage.driver.Driver`. Nothing survives the process."""
+
+    name = "inmemory"
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._objects: dict[str, _Stored] = {}
+        self._growing: dict[str, _Growing] = {}
+
+    def stat(self, key: str) -> ObjectInfo:
+        stored = self._find(key)
+        return ObjectInfo(key, len(stored.data), stored.modified)
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        data = self._find(key).data
+        return data[offset:] if length is None else data[offset : offset + length]
+
+    def open(self, key: str) -> MemoryReader:
+        return MemoryReader(key, self._find(key))
+
+    def write(self, key: str, data: bytes) -> None:
+        check_key(key)
+        with self.lock:
+            self._objects[key] = _Stored(bytes(data), time.time())
+
+    def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
+        check_key(key)
+        with self.lock:
+            stored = self._objects.get(key)
+            current = None if stored is None else stored.data
+            if not isinstance(expected, Anything) and current != expected:
+                raise Conflict(f"swap {key}: it holds another value than expected")
+            if data is not None:
+                self._objects[key] = _Stored(bytes(data), time.time())
+            else:
+                self._objects.pop(key, None)
+
+    def writer(self, key: str, *, create: bool) -> MemoryWriter:
+        check_key(key)
+        with self.lock:
+            growing = self._growing.get(key)
+            if create:
+                if growing is not None or key in self._objects:
+                    raise Conflict(f"write to {key}: the object exists already")
+                growing = self._growing[key] = _Growing(bytearray(), time.time())
+            elif growing is None:
+                raise _absent("write to", key)
+            elif growing.taken:
+                raise Busy(f"write to {key}: another writer has it")
+            growing.taken = True
+        return MemoryWriter(self, key, growing)
+
+    def publish(self, staging: str, growing: _Growing, key: str) -> None:
+        """For its writers only."""
+        with self.lock:
+            if self._growing.get(staging) is not growing:
+                raise ObjectNotFound(f"publish {staging}: it was deleted meanwhile")
+            there = self._objects.get(key)
+            if there is None or len(there.data) != len(growing.data):
+                self._objects[key] = _Stored(bytes(growing.data), time.time())
+            del self._growing[staging]
+
+    def stat_growing(self, key: str) -> ObjectInfo:
+        growing = self._find_growing(key)
+        return ObjectInfo(key, len(growing.data), growing.modified)
+
+    def open_growing(self, key: str) -> MemoryReader:
+        growing = self._find_growing(key)
+        with self.lock:
+            return MemoryReader(key, _Stored(bytes(growing.data), growing.modified))
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
+        start = _below(prefix)
+        found: dict[str, bool] = {}
+        with self.lock:
+            for key in self._objects:
+                if key.startswith(start):
+                    name, slash, _ = key[len(start) :].partition("/")
+                    found[name] = found.get(name, False) or bool(slash)
+        names = sorted(found, key=lambda name: f"{name}/")
+        return iter([Child(n, found[n]) for n in names if not after or f"{n}/" > f"{after}/"])
+
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        start = _below(prefix)
+        with self.lock:
+            keys = [key for key in self._objects if key.startswith(start)]
+        return self._walk(keys)
+
+    def _walk(self, keys: Sequence[str]) -> Iterator[ObjectInfo]:
+        for key in keys:
+            stored = self._objects.get(key)
+            if stored is not None:
+                yield ObjectInfo(key, len(stored.data), stored.modified)
+
+    def delete(self, key: str) -> None:
+        with self.lock:
+            if self._objects.pop(check_key(key), None) is None:
+                raise _absent("delete", key)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            with self.lock:
+                self._objects.pop(check_key(key), None)
+
+    def delete_tree(self, prefix: str) -> None:
+        start = f"{check_key(prefix)}/"
+        with self.lock:
+            for key in [key for key in self._objects if key.startswith(start)]:
+                del self._objects[key]
+            for key in [key for key in self._growing if key.startswith(start)]:
+                del self._growing[key]
+
+    def prune(self, prefix: str) -> None:
+        check_key(prefix)
+
+    def presign(self, key: str, *, lifetime: int) -> str | None:  # noqa: ARG002 - nothing to give
+        check_key(key)
+        return None
+
+    def local_path(self, key: str) -> Path | None:
+        check_key(key)
+        return None
+
+    def check(self) -> None:
+        """Memory is always there."""
+
+    def _find(self, key: str) -> _Stored:
+        stored = self._objects.get(check_key(key))
+        if stored is None:
+            raise _absent("read", key)
+        return stored
+
+    def _find_growing(self, key: str) -> _Growing:
+        growing = self._growing.get(check_key(key))
+        if growing is None:
+            raise _absent("read", key)
+        return growing
+
+
+def _absent(operation: str, key: str) -> ObjectNotFound:
+    return ObjectNotFound(f"{operation} {key}: there is no such object")
+
+
+def _below(prefix: str) -> str:
+    return f"{check_key(prefix)}/" if prefix else ""

@@ -1,0 +1,61 @@
+"""A file opened for reading, which outlives its name."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from storage.driver import ObjectInfo, Unavailable
+from storage.drivers.posix import read_range, system_errors
+from storage.drivers.tree import Tree
+
+
+class FileReader:
+    """A `storage.driver.Reader`. Says what the file held when it was opened, though it may grow since."""
+
+    def __init__(self, tree: Tree, key: str, path: str) -> None:
+        self._tree = tree
+        self._path = path
+        self._descriptor, self._status = tree.open(path)
+        self.info = ObjectInfo(key, self._status.st_size, self._status.st_mtime)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Raises Unavailable where the file ends before the size it had."""
+        length = min(length, self.info.size - offset)
+        if length <= 0:
+            return b""
+        with system_errors("read", self.info.key):
+            try:
+                data = read_range(self._descriptor, offset, length)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+                self._reopen()
+                data = read_range(self._descriptor, offset, length)
+        if len(data) < length:
+            raise Unavailable(
+                f"read {self.info.key}: it ends at {offset + len(data)} of {self.info.size} bytes"
+            )
+        return data
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _reopen(self) -> None:
+        """Under the same number, for those who know it. Raises Unavailable if the file is another."""
+        descriptor, status = self._tree.open(self._path)
+        try:
+            same = (status.st_size, status.st_mtime_ns) == (
+                self._status.st_size,
+                self._status.st_mtime_ns,
+            )
+            if not same:
+                raise Unavailable(f"read {self.info.key}: ESTALE, and it was replaced meanwhile")
+            os.dup2(descriptor, self._descriptor, inheritable=False)
+        finally:
+            os.close(descriptor)
