@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from auth.model import CATALOG, Access, Authorizer, Identity, Refused, repository
+from registry.errors import MethodNotAllowed
 from registry.parsing import Kind, Target
-from storage.model.errors import Unauthorized, Unsupported
+from storage.model.errors import Unauthorized
 
 READ = ("pull",)
 WRITE = ("pull", "push")
@@ -30,11 +31,12 @@ RULES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
 
 
 def needed(target: Target, method: str) -> list[Access]:
-    """What the request needs. Raises Unsupported if the resource does not have the method."""
+    """What the request needs. Raises MethodNotAllowed if the resource does not have the method."""
     rules = RULES[target.kind]
     if method not in rules:
-        raise Unsupported(
-            f"A {target.kind.value} does not take {method}; it takes {', '.join(sorted(rules))}."
+        raise MethodNotAllowed(
+            f"A {target.kind.value} does not take {method}; it takes {', '.join(sorted(rules))}.",
+            rules,
         )
     actions = rules[method]
     if target.kind is Kind.BASE:

@@ -19,10 +19,15 @@ from starlette.types import Receive, Scope, Send
 from registry import access
 from registry.api import base, blobs, catalog, manifests, referrers, tags, uploads
 from registry.api.call import Call, Handlers, Services
-from registry.errors import on_client_gone, on_http_exception, on_registry_error
+from registry.errors import (
+    MethodNotAllowed,
+    on_client_gone,
+    on_http_exception,
+    on_registry_error,
+)
 from registry.parsing import Kind, Query, parse_target
 from registry.streaming import ClientGone
-from storage.model.errors import RegistryError, Unsupported
+from storage.model.errors import RegistryError
 
 HANDLERS: Mapping[Kind, Handlers] = {
     Kind.BASE: base.HANDLERS,
@@ -69,8 +74,9 @@ class Api(BaseRoute):
         )
         record.user = identity.name
         if self._services.policy.readonly and method not in {"GET", "HEAD"}:
-            raise Unsupported(
-                "The registry is read-only for maintenance: pulls work, pushes and deletes do not."
+            raise MethodNotAllowed(
+                "The registry is read-only for maintenance: pulls work, pushes and deletes do not.",
+                {"GET", "HEAD"} & access.RULES[target.kind].keys(),
             )
         query = Query(scope["query_string"])
         call = Call(self._services, request, target, query, identity)

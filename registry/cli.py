@@ -78,9 +78,9 @@ def serve(config: Path | None, insecure_anonymous: bool) -> None:
         click.echo(f"{loaded.source}: {exposed}", err=True)
         sys.exit(2)
 
-    from registry import wiring  # the server and all it needs; nothing else waits for its import
+    from registry.wiring import serve as run  # slow to import, so nothing else waits for it
 
-    sys.exit(wiring.serve(loaded))
+    sys.exit(run(loaded))
 
 
 @main.group("config")

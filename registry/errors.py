@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from registry.parsing import NotATarget
+from registry.parsing import NotATarget, QueryInvalid
+from registry.responses import Unsatisfiable
 from storage.model import errors
 
 log = logging.getLogger("holdfast.errors")
@@ -38,11 +39,21 @@ STATUS: Mapping[type[errors.RegistryError], int] = {
     errors.TooManyRequests: 429,
     errors.Unavailable: 503,
     NotATarget: 404,
+    QueryInvalid: 400,
+    Unsatisfiable: 416,
 }
 
 
 class UnsupportedEncoding(errors.Unsupported):
     """The body is compressed; the registry never unpacks (415)."""
+
+
+class MethodNotAllowed(errors.Unsupported):
+    """The resource does not take the method, or not here; `allowed` are those that it takes (405)."""
+
+    def __init__(self, message: str, allowed: Iterable[str]) -> None:
+        super().__init__(message)
+        self.allowed = sorted(allowed)
 
 
 def status_of(error: errors.RegistryError) -> int:
@@ -81,6 +92,8 @@ def _json(
 def _extra(error: errors.RegistryError) -> dict[str, str]:
     if isinstance(error, errors.Unauthorized):
         return {"WWW-Authenticate": error.challenge}
+    if isinstance(error, MethodNotAllowed):  # RFC 9110 section 15.5.6 demands it
+        return {"Allow": ", ".join(error.allowed)}
     if isinstance(error, errors.Unavailable | errors.TooManyRequests):
         return {"Retry-After": str(error.retry_after)}
     return {}

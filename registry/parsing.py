@@ -48,6 +48,12 @@ class NotATarget(RegistryError):
     code = "NAME_UNKNOWN"
 
 
+class QueryInvalid(RegistryError):
+    """What stands behind `?` cannot be read."""
+
+    code = "UNSUPPORTED"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a request is about. Fields that its kind does not have raise if they are asked for."""
@@ -156,7 +162,7 @@ class Query:
                     raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=200
                 )
             except ValueError:
-                raise NotATarget(
+                raise QueryInvalid(
                     "The query is not URL-encoded UTF-8 of at most 200 fields."
                 ) from None
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from registry.streaming import Threads, settled
 from storage.driver import Reader
 from storage.model.digest import Digest
+from storage.model.errors import RegistryError
 
 READ_SIZE = 1024 * 1024
 
@@ -26,8 +27,17 @@ class ByteRange:
     length: int
 
 
-class Unsatisfiable(Exception):
-    """416: the range has no byte of the content."""
+class Unsatisfiable(RegistryError):
+    """The range has no byte of the content, which has `size` bytes (416)."""
+
+    code = "RANGE_INVALID"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"The Range has no byte of this content, which has {size} bytes. Ask for others.",
+            {"size": size},
+        )
+        self.size = size
 
 
 def parse_range(header: str | None, size: int) -> ByteRange | None:
@@ -42,12 +52,12 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
     if not first:
         length = min(int(last), size)
         if length == 0:
-            raise Unsatisfiable
+            raise Unsatisfiable(size)
         return ByteRange(size - length, length)
     start = int(first)
     end = min(int(last), size - 1) if last else size - 1
     if start > end:
-        raise Unsatisfiable
+        raise Unsatisfiable(size)
     return ByteRange(start, end - start + 1)
 
 

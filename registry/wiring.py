@@ -56,8 +56,6 @@ def serve(loaded: Loaded) -> int:
         fields=settings.log.fields,
     )
     log = logs.get_logger("holdfast")
-    for text in loaded.warnings:
-        log.warning(text)
     directory = telemetry.prepare(None)
     try:
         driver = _driver(settings)

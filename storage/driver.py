@@ -60,6 +60,10 @@ class Unavailable(DriverError):
     pass
 
 
+class WouldBlock(Exception):
+    """What was asked of an immediate view cannot be answered without waiting. Not an error."""
+
+
 _KEY = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*", re.ASCII)
 
 
@@ -221,6 +225,13 @@ class Driver(Protocol):
 
     def local_path(self, key: str) -> Path | None:
         """Where the object is on this machine, or None."""
+
+    def immediate(self) -> Driver | None:
+        """A view for an event loop: read(), stat() and open() answer at once or raise WouldBlock.
+
+        None where the driver has no such thing. What else the view is asked raises WouldBlock or
+        does as the driver does, but never waits. "Not there" is never answered: that too is WouldBlock.
+        """
 
     def check(self) -> None:
         """Write, read and delete a probe object. Raises Unavailable or NoSpace."""

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from storage import layout
-from storage.driver import Driver, DriverError
+from storage.driver import Driver, DriverError, ObjectNotFound
+from storage.model.errors import NameInvalid
+from storage.model.reference import RepositoryName
 from storage.translation import translated
 
 log = logging.getLogger("holdfast.purge")
@@ -31,17 +33,21 @@ def purge(
 ) -> Purged:
     """Remove every upload untouched for `age` seconds. One that cannot be removed is passed over."""
     removed = kept = failed = 0
-    for prefix in _uploads(driver, layout.REPOSITORIES):
-        touched = max((info.modified for info in driver.walk(prefix)), default=0.0)
-        if now() - touched < age:
+    for name, upload_id in _uploads(driver, ""):
+        touched = _touched(driver, name, upload_id)
+        if touched is not None and now() - touched < age:
             kept += 1
             continue
+        prefix = layout.upload(name, upload_id)
         log.info("removing abandoned upload %s%s", prefix, " (dry run)" if dry_run else "")
         if dry_run:
             removed += 1
             continue
         try:
-            driver.delete_tree(prefix)
+            if touched is None:
+                driver.prune(prefix)  # if it only just begins, its first file keeps it
+            else:
+                driver.delete_tree(prefix)
             removed += 1
         except DriverError as error:
             log.warning("abandoned upload %s stays: %s", prefix, error)
@@ -49,12 +55,25 @@ def purge(
     return Purged(removed, kept, failed)
 
 
-def _uploads(driver: Driver, directory: str) -> Iterator[str]:
-    for child in driver.list(directory):
-        if not child.is_prefix:
+def _touched(driver: Driver, name: RepositoryName, upload_id: str) -> float | None:
+    """When the newest byte of an upload came; None if it is an empty directory."""
+    times = [info.modified for info in driver.walk(layout.upload(name, upload_id))]
+    try:
+        # Whether walk() shows what is still growing differs between drivers.
+        times.append(driver.stat_growing(layout.upload_data(name, upload_id)).modified)
+    except ObjectNotFound:
+        pass
+    return max(times, default=None)
+
+
+def _uploads(driver: Driver, parent: str) -> Iterator[tuple[RepositoryName, str]]:
+    """Every upload of the repositories below `parent`, which is empty or ends with a slash."""
+    for child in driver.list(f"{layout.REPOSITORIES}/{parent}".rstrip("/")):
+        try:
+            name = RepositoryName(f"{parent}{child.name}")
+        except NameInvalid:
             continue
-        path = f"{directory}/{child.name}"
-        if child.name == layout.UPLOADS:
-            yield from (f"{path}/{upload.name}" for upload in driver.list(path))
-        elif not child.name.startswith("_"):
-            yield from _uploads(driver, path)
+        if child.is_prefix:
+            for upload in driver.list(layout.uploads(name)):
+                yield name, upload.name
+            yield from _uploads(driver, f"{name}/")

@@ -12,18 +12,23 @@ pushed through a registry without the index, found by one scan per repository th
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec
 
 from storage import layout, links
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver, DriverError, ObjectNotFound
 from storage.model import strictjson
 from storage.model.digest import HEX_LENGTHS, Digest
 from storage.model.errors import ManifestUnknown, RegistryError
 from storage.model.manifest import Manifest
 from storage.model.reference import RepositoryName, Tag
 from storage.tags import Tags
+
+log = logging.getLogger("holdfast.storage")
+
+P = ParamSpec("P")
 
 Descriptor = dict[str, Any]
 """As it stands in the list; JSON."""
@@ -73,8 +78,8 @@ class Referrers:
 
     def list(self, subject: Digest) -> dict[Digest, Descriptor]:
         """All of them, in the order of their digests. Empty if nobody knows the subject."""
-        self._complete()
-        found = dict(self._indexed(subject))
+        found = self._scanned(subject)
+        found.update(self._indexed(subject))
         for digest in self._fallback(subject):
             if digest in found or (manifest := self._readable(digest)) is None:
                 continue
@@ -109,19 +114,40 @@ class Referrers:
         for child in index.children if index is not None else ():
             yield child.digest
 
-    def _complete(self) -> None:
-        """Look once at every manifest that was there before the index was.
+    def _scanned(self, subject: Digest) -> dict[Digest, Descriptor]:
+        """Look once at every manifest that was there before the index was; what it says of `subject`.
 
-        Manifests pushed meanwhile enter themselves, so the scan and pushes may overlap.
+        Manifests pushed meanwhile enter themselves, so the scan and pushes may overlap. Where nothing
+        can be written the question is answered all the same; a repository that does not exist does
+        not begin to by being asked about.
         """
         mark = layout.referrers_complete(self._name)
         try:
             self._driver.stat(mark)
+            return {}
         except ObjectNotFound:
-            for digest in revisions(self._driver, self._name):
-                if (manifest := self._readable(digest)) is not None:
-                    self.add(digest, manifest)
-            self._driver.write(mark, b"")
+            pass
+        found: dict[Digest, Descriptor] = {}
+        seen, writable = 0, True
+        for digest in revisions(self._driver, self._name):
+            seen += 1
+            manifest = self._readable(digest)
+            if manifest is None or manifest.subject is None:
+                continue
+            if manifest.subject.digest == subject:
+                found[digest] = describe(digest, manifest)
+            writable = writable and self._attempt(self.add, digest, manifest)
+        if seen and writable:
+            self._attempt(self._driver.write, mark, b"")
+        return found
+
+    def _attempt(self, step: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> bool:
+        try:
+            step(*args, **kwargs)
+        except DriverError as error:
+            log.warning("index of referrers of %s not completed: %s", self._name, error)
+            return False
+        return True
 
     def _readable(self, digest: Digest) -> Manifest | None:
         """None for what is gone, or is no manifest of today's types; storage failures are raised."""

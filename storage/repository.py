@@ -39,16 +39,24 @@ class Store:
             MANIFEST_CACHE_BYTES, lambda stored: len(stored.content) + 500, observe_cache
         )
         self.sizes: SizeMemory = Cache(SIZES_REMEMBERED)
+        self._immediate = driver.immediate()
 
     def repository(self, name: RepositoryName) -> Repository:
         """Costs nothing and asks nothing: a repository begins with its first push."""
-        return Repository(self, name)
+        return Repository(self, name, self.driver)
+
+    def immediately(self, name: RepositoryName) -> Repository | None:
+        """The repository as far as it is in memory, or None where storage has no such view.
+
+        Its look-ups raise WouldBlock rather than wait, so an event loop may ask.
+        """
+        return None if self._immediate is None else Repository(self, name, self._immediate)
 
 
 class Repository:
-    def __init__(self, store: Store, name: RepositoryName) -> None:
+    def __init__(self, store: Store, name: RepositoryName, driver: Driver) -> None:
         self._store = store
-        self._driver = store.driver
+        self._driver = driver
         self.name = name
 
     @cached_property

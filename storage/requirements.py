@@ -71,8 +71,7 @@ class Requirements:
     def _check_urls(self, descriptor: Descriptor) -> None:
         """The registry never fetches them; a client may (SSRF and local files are its worry)."""
         for url in descriptor.urls:
-            parts = urlsplit(url)
-            allowed = parts.scheme in {"http", "https"} and parts.netloc and not parts.fragment
+            allowed = _is_web_address(url)
             if self.allowed_urls:
                 allowed = allowed and any(rule.search(url) for rule in self.allowed_urls)
             if not allowed or any(rule.search(url) for rule in self.denied_urls):
@@ -80,6 +79,14 @@ class Requirements:
                     f"The manifest refers to the URL {url[:200]!r}, which this registry's "
                     "validation.manifests.urls does not allow."
                 )
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as an IPv6 address without its closing bracket
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.netloc) and not parts.fragment
 
 
 def _is_blob(descriptor: Descriptor, blobs: Blobs) -> bool:

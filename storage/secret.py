@@ -18,10 +18,14 @@ LENGTH = 64
 def load_or_create(driver: Driver) -> bytes:
     """The same bytes for every node, whichever of them comes first."""
     while True:
+        held: bytes | None
         try:
-            return driver.read(layout.SECRET)
+            held = driver.read(layout.SECRET)
         except ObjectNotFound:
-            try:
-                driver.swap(layout.SECRET, secrets.token_hex(LENGTH).encode(), expected=None)
-            except Conflict:
-                continue
+            held = None
+        if held is not None and len(held) >= LENGTH:
+            return held
+        try:  # an emptied file must not become a key that anybody can guess
+            driver.swap(layout.SECRET, secrets.token_hex(LENGTH).encode(), expected=held)
+        except Conflict:
+            continue

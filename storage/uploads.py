@@ -203,7 +203,8 @@ class Session:
         self._writer = writer
         self._hasher: Hasher | None = None
         self._begun = False
-        self._synced = progress.offset
+        # An offset alone is only what status() saw; that much may not have reached the disk.
+        self._synced = progress.offset if progress.digest is not None else 0
         self.progress = progress
 
     @property

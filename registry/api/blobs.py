@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from registry.api.call import Call, Handlers
+from registry.errors import record, respond
 from registry.parsing import parse_etags
 from registry.responses import ByteRange, ContentResponse, Unsatisfiable, etag, parse_range
 from storage.model import mediatype
@@ -27,7 +28,7 @@ def _headers(digest: Digest, length: int) -> dict[str, str]:
 
 async def head(call: Call) -> Response:
     digest = call.target.digest
-    blob = await call.threads.run(call.repository.blobs.stat, digest)
+    blob = await call.look_up(lambda repository: repository.blobs.stat(digest))
     if (unchanged := _not_modified(call, digest)) is not None:
         return unchanged
     return Response(headers=_headers(digest, blob.size))
@@ -35,16 +36,16 @@ async def head(call: Call) -> Response:
 
 async def get(call: Call) -> Response:
     digest = call.target.digest
-    blob, reader = await call.threads.run(call.repository.blobs.open, digest)
+    blob, reader = await call.look_up(lambda repository: repository.blobs.open(digest))
     try:
         if (unchanged := _not_modified(call, digest)) is not None:
             reader.close()
             return unchanged
         span = parse_range(_range(call, digest), blob.size)
-    except Unsatisfiable:
+    except Unsatisfiable as error:
         reader.close()
-        headers = {"Content-Range": f"bytes */{blob.size}", "Content-Length": "0"}
-        return Response(status_code=416, headers=headers)
+        record(call.request, error.code)
+        return respond(error, {"Content-Range": f"bytes */{error.size}"})
     except BaseException:
         reader.close()
         raise

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from auth.model import Authorizer, Identity
-from registry.errors import UnsupportedEncoding
+from registry.access import RULES
+from registry.errors import MethodNotAllowed, UnsupportedEncoding
 from registry.forwarded import Links
 from registry.parsing import Query, Target
 from registry.streaming import Body, Threads, Uploading
 from registry.upload_tokens import UploadTokens
-from storage.model.errors import Unsupported
+from storage.driver import WouldBlock
 from storage.model.reference import RepositoryName
 from storage.repository import Repository, Store
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,16 @@ class Call:
     def threads(self) -> Threads:
         return self.services.threads
 
+    async def look_up(self, look: Callable[[Repository], R]) -> R:
+        """A look-up: at once if the answer is in memory, else in a thread."""
+        repository = self.services.store.immediately(self.target.name)
+        if repository is not None:
+            try:
+                return look(repository)
+            except WouldBlock:
+                pass
+        return await self.threads.run(look, self.repository)
+
     def header(self, name: str) -> str | None:
         return self.request.headers.get(name)
 
@@ -85,11 +99,12 @@ class Call:
             )
 
     def require_deletes(self) -> None:
-        """Raises Unsupported where the operator keeps everything."""
+        """Raises MethodNotAllowed where the operator keeps everything."""
         if not self.services.policy.delete:
-            raise Unsupported(
+            raise MethodNotAllowed(
                 "Deleting is switched off in this registry. Its operator can allow it with "
-                "storage.delete.enabled: true."
+                "storage.delete.enabled: true.",
+                RULES[self.target.kind].keys() - {"DELETE"},
             )
 
 

@@ -19,7 +19,8 @@ TAGS_AT_ONCE = 100
 
 async def get(call: Call) -> Response:
     """Whatever Accept says: a client that cannot read it says so better than a 404 could."""
-    stored = await call.threads.run(call.repository.manifests.get, call.target.reference)
+    reference = call.target.reference
+    stored = await call.look_up(lambda repository: repository.manifests.get(reference))
     headers = {"Docker-Content-Digest": str(stored.digest), "ETag": etag(stored.digest)}
     condition = call.header("if-none-match")
     if condition is not None and {str(stored.digest), "*"} & set(parse_etags(condition)):

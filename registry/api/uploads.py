@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from starlette.responses import Response
 
@@ -69,7 +70,7 @@ async def append(call: Call) -> Response:
     try:
         session = await _resume(call, progress, start)
     except RangeInvalid as error:
-        return _misplaced(call, error)
+        return _misplaced(call, progress, error)
     try:
         try:
             await call.services.uploading.receive(call.body(), session)
@@ -94,7 +95,7 @@ async def finish(call: Call) -> Response:
     try:
         session = await _resume(call, progress, start)
     except RangeInvalid as error:
-        return _misplaced(call, error)
+        return _misplaced(call, progress, error)
     except UploadUnknown:
         if not await call.threads.run(call.repository.uploads.finished, progress, expected):
             raise
@@ -177,10 +178,10 @@ def _progress_headers(call: Call, progress: Progress) -> dict[str, str]:
     }
 
 
-def _misplaced(call: Call, error: RangeInvalid) -> Response:
+def _misplaced(call: Call, progress: Progress, error: RangeInvalid) -> Response:
     """416, with what the client needs to go on at the right place."""
     record(call.request, error.code)
-    held = Progress(call.target.upload_id, error.offset)
+    held = replace(progress, offset=error.offset, digest=None)
     headers: Mapping[str, str] = _progress_headers(call, held)
     kept = {key: value for key, value in headers.items() if key != "Content-Length"}
     return respond(error, kept)

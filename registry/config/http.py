@@ -109,7 +109,7 @@ class Http(Section):
     prefix: Prefix = ""
     host: BaseUrl = ""
     hosts: list[HostName] = Field(default_factory=list)
-    secret: Secret = ""
+    secret: Secret = Field(default="", repr=False)
     relativeurls: Switch = False
     draintimeout: Seconds = 60.0
     draindelay: Seconds = 2.0

@@ -197,6 +197,8 @@ WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "health.file": "only the storage is checked",
     "health.http": "only the storage is checked",
     "health.tcp": "only the storage is checked",
+    "http.debug": "metrics and health are served at http.addr",
+    "http.tls.ciphersuites": "OpenSSL's own choice for http.tls.minimumtls is offered",
     "http.h2c": "the registry speaks HTTP/1.1; put a proxy in front for HTTP/2",
 }
 """What is warned of when it is set, and how the registry behaves instead."""

@@ -22,13 +22,12 @@ _QUERY = re.compile(r"(?P<name>[?&;][^=&;#\s]+=)[^&;#\s]+")
 def is_secret(path: tuple[str, ...]) -> bool:
     """Whether everything at and below the key `path` is to be masked.
 
-    Headers sent to others are secrets (they carry credentials); those in `http.headers` go to
-    every client and are not.
+    Headers that the registry sends as a client are secrets, for they carry credentials; those in
+    `http.headers` go to every client and are not.
     """
-    *above, last = path
-    if _SECRET.search(last):
+    if _SECRET.search(path[-1]):
         return True
-    return last == "headers" and above != ["http"]
+    return path[-1] == "headers" and path[0] in ("health", "notifications")
 
 
 def mask_urls(text: str) -> str:

@@ -56,7 +56,7 @@ class FileCheck(Section):
 
 
 class HttpCheck(Section):
-    uri: Secret = ""
+    uri: Secret = Field(default="", repr=False)
     headers: Headers = Field(default_factory=dict, repr=False)
     statuscode: Annotated[int, whole(100, 599)] = 200
     timeout: Timeout | None = None

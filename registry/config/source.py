@@ -46,15 +46,15 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_SIZE + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise _Missing(source, ["there is no such file; name the configuration file"]) from None
+        raise _Missing(source, ["there is no such file; name the configuration file."]) from None
     except OSError as error:
-        raise ConfigError(source, [f"cannot be read: {error.strerror or error}"]) from None
+        raise ConfigError(source, [f"cannot be read: {error.strerror or error}."]) from None
     except ValueError:  # a NUL, or what cannot be encoded
-        raise ConfigError(repr(source), ["is not the name of a file"]) from None
+        raise ConfigError(repr(source), ["is not the name of a file."]) from None
     if len(data) > MAX_SIZE:
-        raise ConfigError(source, ["is larger than 1 MiB; a configuration file is a few KiB"])
+        raise ConfigError(source, ["is larger than 1 MiB; a configuration file is a few KiB."])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(source, [f"line {line}: is not UTF-8; save the file as UTF-8"]) from None
+        raise ConfigError(source, [f"line {line}: is not UTF-8; save the file as UTF-8."]) from None

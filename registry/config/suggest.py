@@ -8,12 +8,12 @@ from collections.abc import Iterable
 _LONGEST = 120  # comparing is quadratic, and no known name comes near
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like `word`, without regard to case, or None if none is alike."""
+def nearest(word: str, candidates: Iterable[str], *, likeness: float = 0.7) -> str | None:
+    """The candidate most like `word`, without regard to case, or None if none is alike enough."""
     folded: dict[str, str] = {}
     for candidate in candidates:
         folded.setdefault(candidate.casefold(), candidate)
-    best = difflib.get_close_matches(word[:_LONGEST].casefold(), folded, n=1, cutoff=0.7)
+    best = difflib.get_close_matches(word[:_LONGEST].casefold(), folded, n=1, cutoff=likeness)
     return folded[best[0]] if best else None
 
 
@@ -24,7 +24,7 @@ def nearest_key(path: tuple[str, ...], siblings: Iterable[str], known: Iterable[
     looks alike as a whole.
     """
     section, last = path[:-1], path[-1]
-    sibling = nearest(last, siblings)
+    sibling = nearest(last, siblings, likeness=0.6)  # they are few, and names are short
     if sibling is not None:
         return ".".join((*section, sibling))
     keys = _with_sections(known)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from registry.config.durations import format_duration, parse_duration
 from registry.config.masking import quote
@@ -99,11 +99,13 @@ def choice(*options: str, **synonyms: str) -> BeforeValidator:
 
 
 def _network(value: str) -> str:
+    if value == "unix":  # whoever comes over a Unix socket
+        return value
     try:
         return str(ipaddress.ip_network(value, strict=False))
     except ValueError:
         raise ValueError(
-            f"{quote(value)} is not an address or a network such as 10.0.0.0/8"
+            f"{quote(value)} is not an address, a network such as 10.0.0.0/8, or unix"
         ) from None
 
 
@@ -209,7 +211,8 @@ def _go(seconds: float) -> str:
 
 
 Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
-Secret: TypeAlias = Annotated[str, BeforeValidator(_secret), Field(repr=False)]
+Secret: TypeAlias = Annotated[str, BeforeValidator(_secret)]
+"""Text of any form. Declared with repr=False, so that no traceback or log line shows it."""
 Switch: TypeAlias = Annotated[bool, BeforeValidator(_switch)]
 Seconds: TypeAlias = Annotated[
     float, BeforeValidator(_duration), PlainSerializer(_go, return_type=str)

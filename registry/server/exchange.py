@@ -277,6 +277,7 @@ class Exchange:
         else:
             self._line.answer(mistake(request_id), bodiless=self.scope["method"] == "HEAD")
 
+
 def _is_departure(error: BaseException | None) -> bool:
     """Whether the error is, or came of, the news that the client is gone."""
     while error is not None:

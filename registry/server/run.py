@@ -61,7 +61,7 @@ class WorkerServer(uvicorn.Server):
             asyncio.get_running_loop().add_reader(self._life, self._orphaned)
         self._ready()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.drain(at_once=sig != signal.SIGTERM)
 
     def drain(self, *, at_once: bool) -> None:

@@ -44,6 +44,8 @@ def read_small(file: int, offset: int, count: int) -> bytes | None:
     """A small piece of a file, if it is in memory: then one write with the head beats sendfile."""
     if count > _SMALL:
         return None
+    if not count:
+        return b""
     buffer = bytearray(count)
     try:
         if os.preadv(file, [buffer], offset, os.RWF_NOWAIT) != count:

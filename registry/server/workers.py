@@ -220,8 +220,7 @@ class _Parent:
                 self._fork(worker, mask)
 
     def _fork(self, worker: _Worker, mask: set[int | signal.Signals]) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()  # or both would write what is still buffered
         worker.ready = False
         worker.due = math.inf
         worker.started = time.monotonic()
@@ -253,10 +252,17 @@ class _Parent:
         ):  # a worker must end here, whatever happened, and never in its parent's code
             logger.exception("worker %d failed", worker.number)
         finally:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            try:
+                logging.shutdown()
+                _flush()
+            finally:
+                os._exit(code)
 
     def _tell(self, pid: int) -> None:
         os.write(self._news[1], struct.pack("i", pid))
+
+
+def _flush() -> None:
+    with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+        sys.stdout.flush()
+        sys.stderr.flush()

@@ -23,7 +23,7 @@ from typing import Final
 
 from structlog.contextvars import get_contextvars
 
-from registry.telemetry.scrub import LIMIT, as_text, clean, scrub
+from registry.telemetry.scrub import LIMIT, as_text, clean, scrub, without_secrets
 
 FIELDS: Final = "fields"
 """The attribute of a log record (`extra={FIELDS: {...}}`) that holds its structured fields."""
@@ -113,9 +113,9 @@ def _message(record: logging.LogRecord) -> str:
 
 def _trace(text: str) -> str:
     """The end is what names the error, so the beginning is what goes."""
-    if len(text) > LIMIT:
-        text = f"({len(text) - LIMIT} characters left out)\n{text[-LIMIT:]}"
-    return scrub(text)
+    left_out = len(text) - LIMIT
+    text = without_secrets(text[-4 * LIMIT :])
+    return text if left_out <= 0 else f"({left_out} characters left out)\n{text[-LIMIT:]}"
 
 
 def _pairs(line: Mapping[str, object]) -> str:

@@ -107,7 +107,7 @@ class _Stdout(logging.Handler):
         except Exception:  # noqa: BLE001 - nothing that is logged may break what logs it
             self.handleError(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's name
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Say on stderr why lines are lost, once until one is written again; never the line itself."""
         if self._failing:
             return

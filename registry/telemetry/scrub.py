@@ -76,7 +76,8 @@ _RULES: Final = tuple(
         ),
         (
             ("state", "token", "sig", "credential", "key", "auth"),
-            rf"""({_WEAK}(?:(?:=|%3[dD])|["']\s{{0,4}}[:=,]\s{{0,4}})){_VALUE}""",
+            rf"""({_WEAK}(?:(?:=|%3[dD])|["']\s{{0,4}}(?:[:=]|,(?=\s{{0,4}}b?["']))\s{{0,4}}))"""
+            rf"{_VALUE}",
             re.IGNORECASE,
             rf"\1{REDACTED}",
         ),
@@ -97,7 +98,8 @@ def scrub(text: str) -> str:
     if len(text) <= _CACHED_LENGTH:
         return _scrub_short(text)
     cut = len(text) - LIMIT
-    text = _apply(text[: 4 * LIMIT])
+    # A secret that is cut in two is seen whole first.
+    text = without_secrets(text[: 4 * LIMIT])
     if cut <= 0 or len(text) <= LIMIT:
         return text
     return f"{text[:LIMIT]}... ({cut} characters left out)"
@@ -142,7 +144,8 @@ def as_text(value: object) -> str:
         return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
 
 
-def _apply(text: str) -> str:
+def without_secrets(text: str) -> str:
+    """`text` without its secrets, however long."""
     lowered = text.lower()
     for needles, pattern, replacement in _RULES:
         for needle in needles:
@@ -152,7 +155,7 @@ def _apply(text: str) -> str:
     return text
 
 
-_scrub_short = lru_cache(maxsize=1024)(_apply)  # clients, agents and names repeat
+_scrub_short = lru_cache(maxsize=1024)(without_secrets)  # clients, agents and names repeat
 
 
 @lru_cache(maxsize=1024)

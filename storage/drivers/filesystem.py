@@ -11,8 +11,17 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from storage.driver import Anything, Child, Conflict, ObjectInfo, ObjectNotFound, check_key
-from storage.drivers import preparing, walking
+from storage.driver import (
+    Anything,
+    Child,
+    Conflict,
+    Driver,
+    ObjectInfo,
+    ObjectNotFound,
+    WouldBlock,
+    check_key,
+)
+from storage.drivers import cached, preparing, walking
 from storage.drivers.growing import GrowingFile, open_growing_file
 from storage.drivers.locks import Stripes
 from storage.drivers.posix import sync_directories, system_errors
@@ -140,7 +149,7 @@ class FilesystemDriver:
     def prune(self, prefix: str) -> None:
         walking.prune(self._tree, self._tree.path(prefix))
 
-    def presign(self, key: str, *, lifetime: int) -> str | None:  # noqa: ARG002 - files have no URL
+    def presign(self, key: str, *, lifetime: int) -> str | None:
         check_key(key)
         return None
 
@@ -151,8 +160,56 @@ class FilesystemDriver:
             return None
         return Path(self._tree.path(key))
 
+    def immediate(self) -> Driver | None:
+        if not (cached.is_local(self._tree.root) and cached.works(self._tree.root)):
+            return None
+        return CachedFilesystem(self._tree)
+
     def check(self) -> None:
         preparing.probe(self._tree)
 
     def _directory(self, prefix: str) -> str:
         return self._tree.path(prefix) if prefix else self._tree.root
+
+
+class CachedFilesystem(FilesystemDriver):
+    """The immediate view: what it does not know by heart is WouldBlock."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = cached.CachedTree(tree)
+        self._stripes = Stripes(tree.locks)
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        reader = self.open(key)
+        try:
+            rest = max(reader.info.size - offset, 0)
+            length = rest if length is None else min(length, rest)
+            if length > cached.LARGEST_READ:
+                raise WouldBlock(f"read {key}: {length} bytes")
+            return cached.read_cached(reader.fileno(), offset, length)
+        finally:
+            reader.close()
+
+    def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
+        raise WouldBlock(key)
+
+    def writer(self, key: str, *, create: bool) -> GrowingFile:
+        raise WouldBlock(key)
+
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        raise WouldBlock(prefix)
+
+    def delete(self, key: str) -> None:
+        raise WouldBlock(key)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        raise WouldBlock(str(keys))
+
+    def delete_tree(self, prefix: str) -> None:
+        raise WouldBlock(prefix)
+
+    def prune(self, prefix: str) -> None:
+        raise WouldBlock(prefix)
+
+    def check(self) -> None:
+        raise WouldBlock("check")

@@ -224,12 +224,15 @@ class MemoryDriver:
     def prune(self, prefix: str) -> None:
         check_key(prefix)
 
-    def presign(self, key: str, *, lifetime: int) -> str | None:  # noqa: ARG002 - nothing to give
+    def presign(self, key: str, *, lifetime: int) -> str | None:
         check_key(key)
         return None
 
     def local_path(self, key: str) -> Path | None:
         check_key(key)
+        return None
+
+    def immediate(self) -> None:
         return None
 
     def check(self) -> None:

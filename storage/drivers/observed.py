@@ -25,6 +25,7 @@ from storage.driver import (
     ObjectInfo,
     ObjectNotFound,
     Reader,
+    WouldBlock,
     Writer,
 )
 
@@ -102,6 +103,10 @@ class ObservedDriver:
     def local_path(self, key: str) -> Path | None:
         return _timed(self._record, "local_path", self._inner.local_path, key)
 
+    def immediate(self) -> Driver | None:
+        view = self._inner.immediate()
+        return None if view is None else ObservedDriver(view, self._record)
+
     def check(self) -> None:
         _timed(self._record, "check", self._inner.check)
 
@@ -169,6 +174,8 @@ def _timed(
     begun = perf_counter()
     try:
         value = call(*args, **kwargs)
+    except WouldBlock:  # not an operation yet: it is about to be asked of the driver itself
+        raise
     except BaseException as error:
         record(operation, _result(error), perf_counter() - begun)
         raise

@@ -7,6 +7,7 @@ fields are the client's own business.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -64,17 +65,18 @@ class Manifest:
 def stored_media_type(content: bytes) -> str:
     """The type of a manifest that the tree holds. It is not stored, so the document tells.
 
-    Never fails: whatever is in the tree was accepted once, perhaps by an older registry.
+    Never fails, and reads as Distribution does: whatever is in the tree was accepted once, perhaps
+    by a registry that was not strict.
     """
     try:
-        document = strictjson.loads(content)
-    except strictjson.NotStrictJson:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
         return mediatype.BLOB
     if not isinstance(document, dict):
         return mediatype.BLOB
     declared = document.get("mediaType")
-    if declared in mediatype.MANIFESTS:
-        return str(declared)
+    if isinstance(declared, str) and declared in mediatype.MANIFESTS:
+        return declared
     if document.get("schemaVersion") == 1:
         return mediatype.SCHEMA1_SIGNED if "signatures" in document else mediatype.SCHEMA1
     return mediatype.OCI_INDEX if "manifests" in document else mediatype.OCI_MANIFEST
