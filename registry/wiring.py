@@ -158,7 +158,9 @@ class _Worker:
         threads = Threads(_threads(settings))
         check = settings.health.storagedriver
         probe = StorageProbe(
-            self.bare_driver.check, interval=check.interval, threshold=check.threshold
+            self.bare_driver.check if check.enabled else _trust,
+            interval=check.interval,
+            threshold=check.threshold,
         )
         services = self._services(driver, threads, metrics)
 
@@ -218,15 +220,16 @@ class _Worker:
         )
 
     def _purge(self, driver: Driver, threads: Threads) -> list[asyncio.Task[None]]:
-        purging, maintenance = self.settings.storage.maintenance.uploadpurging, self.settings
-        if (
-            not purging.enabled
-            or self.lifecycle.worker != 0
-            or maintenance.storage.maintenance.readonly.enabled
-        ):
+        maintenance = self.settings.storage.maintenance
+        purging = maintenance.uploadpurging
+        if not purging.enabled or maintenance.readonly.enabled or self.lifecycle.worker != 0:
             return []
         plan = Purging(purging.age, purging.interval, purging.dryrun)
         return [asyncio.get_running_loop().create_task(purge_uploads(driver, threads, plan))]
+
+
+def _trust() -> None:
+    """The probe of an operator who does not want one."""
 
 
 def _threads(settings: Settings) -> int:

@@ -1,4 +1,7 @@
-"""The sending half of a connection: writes, waiting for room, and giving up on a client that stalls."""
+"""The sending half of a connection: writes, waiting for room, and giving up on a client that stalls.
+
+Also what only the socket knows.
+"""
 
 from __future__ import annotations
 
@@ -132,13 +135,22 @@ class Outlet:
         if self.sender is not None:
             self.sender.interrupt()
 
+    def unread(self) -> bool:
+        """Whether the client has sent something that has not been read yet."""
+        return self._queued(termios.FIONREAD) > 0
+
     def _unsent(self) -> int:
         """Bytes the client has not taken yet, in the transport and in the kernel."""
         if self.lost:
+            return 0  # and its transport must not be asked any more
+        return self._transport.get_write_buffer_size() + self._queued(termios.TIOCOUTQ)
+
+    def _queued(self, which: int) -> int:
+        if self.lost:
             return 0
         fd = self._transport.get_extra_info("socket").fileno()
-        (queued,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
-        return self._transport.get_write_buffer_size() + int(queued)
+        (queued,) = struct.unpack("i", fcntl.ioctl(fd, which, bytes(4)))
+        return int(queued)
 
     def _wake(self) -> None:
         if self._drain is not None and not self._drain.done():

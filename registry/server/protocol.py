@@ -150,10 +150,17 @@ class Connection(asyncio.Protocol):
         return self._current is not None and not self._lingering and self._scheme == "http"
 
     def shutdown(self) -> None:
-        """Called by the server when it stops: no further request after those begun."""
+        """Called by the server when it stops: no further request after those begun.
+
+        A client that has just connected is about to say why, and one that has just spoken would find
+        its request reset: both get their answer.
+        """
         self._stopping = True
         if self._idle() and not self._stream.in_head:
-            self.close()
+            if self._head_clock or self.out.unread():
+                self.read_deadline = min(self.read_deadline, self.loop.time() + LINGER)
+            else:
+                self.close()
 
     def read_expired(self) -> None:
         """Called by the worker's clock when `read_deadline` has passed."""
