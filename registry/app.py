@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from registry import access
@@ -41,26 +42,25 @@ HANDLERS: Mapping[Kind, Handlers] = {
 }
 
 
-class Api(BaseRoute):
+class Api:
     """Everything below `/v2`, told apart by the raw path and not by patterns."""
 
     def __init__(self, services: Services, prefix: str = "") -> None:
         self._services = services
         self._root = f"{prefix.rstrip('/')}/v2".encode("ascii")
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] != "http":
-            return Match.NONE, {}
-        path: bytes = scope["raw_path"]
-        below = path.startswith(self._root) and path[len(self._root) :][:1] in {b"", b"/"}
-        return (Match.FULL if below else Match.NONE), {}
+    def owns(self, path: bytes) -> bool:
+        root = self._root
+        return path.startswith(root) and path[len(root) : len(root) + 1] in {b"", b"/"}
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
             response = await self._answer(request)
         except RegistryError as error:
             response = await on_registry_error(request, error)
+        except ClientGone as error:
+            response = await on_client_gone(request, error)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -89,20 +89,35 @@ async def _root(request: Request) -> Response:
     return Response()
 
 
+class Application(Starlette):
+    """Starlette, with the API in front of its router and middleware.
+
+    Those would find the same route and the same handler of errors, at a third of the cost of a small
+    request.
+    """
+
+    def __init__(self, api: Api, **options: Any) -> None:
+        super().__init__(**options)
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._api.owns(scope["raw_path"]):
+            await self._api(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(
     services: Services,
     *,
     prefix: str = "",
     others: Sequence[BaseRoute] = (),
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
-) -> Starlette:
+) -> Application:
     """`others` are the routes outside the API: health and metrics."""
-    return Starlette(
-        routes=[Api(services, prefix), *others, Route("/", _root)],
-        exception_handlers={
-            RegistryError: on_registry_error,
-            HTTPException: on_http_exception,
-            ClientGone: on_client_gone,
-        },
+    return Application(
+        Api(services, prefix),
+        routes=[*others, Route("/", _root)],
+        exception_handlers={HTTPException: on_http_exception},
         lifespan=lifespan,
     )

@@ -7,7 +7,8 @@ otherwise. Each promise below has cases in `tests/storage/driver_contract.py`, w
 passes.
 
 Keys are components of `[A-Za-z0-9._-]+`, none of them `.` or `..`, joined by `/`; anything else
-raises `InvalidKey` before the storage is touched.
+raises `InvalidKey` before the storage is touched. No key is a directory of another: a driver need not
+be able to keep both `a` and `a/b`.
 
 Errors are these and no others:
 
@@ -128,7 +129,11 @@ class Writer(Protocol):
         """Append the chunks in order. After NoSpace or Unavailable, `size` says what was kept."""
 
     def sync(self) -> None:
-        """Make everything appended so far durable. After an error nothing since the last sync is."""
+        """Make everything appended so far durable.
+
+        After an error nothing since the last sync is, the object may have been cut back as far as to
+        nothing (`size` says), and this writer refuses all but close().
+        """
 
     def publish(self, key: str) -> None:
         """Turn the growing object into the finished object `key`, and end the writer.
@@ -192,14 +197,15 @@ class Driver(Protocol):
         """
 
     def open_growing(self, key: str) -> Reader:
-        """A growing object that is synced and has no writer, for reading. Raises ObjectNotFound."""
+        """A growing object, for reading what was synced of it. Raises ObjectNotFound."""
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
         """The names directly below `prefix`, in the order of `name + "/"`, each once.
 
         Only names whose `name + "/"` sorts after `after + "/"`, if `after` is given. Nothing below:
         an empty iterator, never ObjectNotFound. `prefix` "" is the root. A temporary file of the
-        driver, and names that are not a key component, never appear.
+        driver, and names that are not a key component, never appear. A prefix may still be listed
+        when its last object is gone, until delete_tree() or prune().
         """
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -214,7 +220,8 @@ class Driver(Protocol):
     def delete_tree(self, prefix: str) -> None:
         """Remove every object, finished or growing, below `prefix`, and nothing else.
 
-        `a/1` is not below `a/10`, nor the other way round. Nothing there: nothing done.
+        `a/1` is not below `a/10`, nor the other way round. Nothing there: nothing done. "" is refused
+        with InvalidKey.
         """
 
     def prune(self, prefix: str) -> None:

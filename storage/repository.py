@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from storage import layout
 from storage.blobs import Blob, Blobs, SizeMemory, unknown
@@ -21,6 +21,7 @@ from storage.uploads import Uploads
 
 MANIFEST_CACHE_BYTES = 32 * 1024 * 1024
 SIZES_REMEMBERED = 100_000
+REPOSITORIES_REMEMBERED = 1000
 
 
 class Store:
@@ -39,18 +40,24 @@ class Store:
             MANIFEST_CACHE_BYTES, lambda stored: len(stored.content) + 500, observe_cache
         )
         self.sizes: SizeMemory = Cache(SIZES_REMEMBERED)
-        self._immediate = driver.immediate()
+        immediate = driver.immediate()
+        self._repositories = self._over(driver)
+        self._immediate = None if immediate is None else self._over(immediate)
 
     def repository(self, name: RepositoryName) -> Repository:
         """Costs nothing and asks nothing: a repository begins with its first push."""
-        return Repository(self, name, self.driver)
+        return self._repositories(name)
 
     def immediately(self, name: RepositoryName) -> Repository | None:
         """The repository as far as it is in memory, or None where storage has no such view.
 
         Its look-ups raise WouldBlock rather than wait, so an event loop may ask.
         """
-        return None if self._immediate is None else Repository(self, name, self._immediate)
+        return None if self._immediate is None else self._immediate(name)
+
+    def _over(self, driver: Driver) -> Callable[[RepositoryName], Repository]:
+        """Repositories hold no state, and most requests are for the same few."""
+        return lru_cache(REPOSITORIES_REMEMBERED)(lambda name: Repository(self, name, driver))
 
 
 class Repository:

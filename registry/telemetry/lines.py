@@ -55,21 +55,34 @@ class LineFormatter(logging.Formatter):
         self._constant |= {self._key(name): clean(name, value) for name, value in fields.items()}
 
     def format(self, record: logging.LogRecord) -> str:
-        at, level, message, logger = self._names
-        line: dict[str, object] = {
-            at: timestamp(record.created),
-            level: record.levelname.lower(),
-            message: scrub(_message(record)),
-            logger: scrub(record.name),
-            **self._constant,
-        }
-        for name, value in get_contextvars().items():
-            line[self._key(name)] = clean(name, value)
-        for name, value in getattr(record, FIELDS, {}).items():
-            line[self._key(name)] = clean(name, value)
+        fields = {**get_contextvars(), **getattr(record, FIELDS, {})}
+        level, message = record.levelname.lower(), scrub(_message(record))
+        line = self._line(record.created, level, message, scrub(record.name), fields)
         if not record.exc_info and not record.stack_info:
             return _pairs(line) if self._text else _encode(line)
         return self._with_trace(record, line)
+
+    def render(
+        self, created: float, level: str, message: str, logger: str, fields: Mapping[str, object]
+    ) -> str:
+        """The line of a record that was never made one; `fields` is all that it has."""
+        line = self._line(created, level, message, logger, fields)
+        return _pairs(line) if self._text else _encode(line)
+
+    def _line(
+        self, created: float, level: str, message: str, logger: str, fields: Mapping[str, object]
+    ) -> dict[str, object]:
+        names = self._names
+        line: dict[str, object] = {
+            names[0]: timestamp(created),
+            names[1]: level,
+            names[2]: message,
+            names[3]: logger,
+            **self._constant,
+        }
+        for name, value in fields.items():
+            line[self._key(name)] = clean(name, value)
+        return line
 
     def _with_trace(self, record: logging.LogRecord, line: dict[str, object]) -> str:
         traces = {

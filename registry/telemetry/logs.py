@@ -8,9 +8,11 @@ size that a pipe keeps whole (PIPE_BUF, 4 KiB).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -54,8 +56,7 @@ def configure(*, level: str, formatter: str, fields: Mapping[str, str]) -> None:
     if formatter not in FORMATTERS:
         raise ValueError(f"The log formatter {formatter!r} is unknown; use text, json or logstash.")
 
-    handler = _Stdout()
-    handler.setFormatter(LineFormatter(formatter, fields))
+    handler = _Stdout(LineFormatter(formatter, fields))
     root = logging.getLogger()
     for old in root.handlers[:]:
         # Others' handlers stay: they observe, as pytest's do.
@@ -93,21 +94,72 @@ def _hand_over(_logger: WrappedLogger, _method: str, event: EventDict) -> Any:
     return (message,), {"extra": {FIELDS: event}, **extra}
 
 
+def log_request(logger: logging.Logger, level: int, fields: Mapping[str, object]) -> None:
+    """`logger.log(level, "request", ...)` for the one line that every request costs.
+
+    The line is made without a record, and goes out with those of the other requests that end in the
+    same turn of the event loop.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Stdout):
+            handler.write_soon(logger.name, level, fields)
+            return
+    logger.log(level, "request", extra={FIELDS: fields})
+
+
 class _Stdout(logging.Handler):
     """Writes to descriptor 1, whatever has been put in place of `sys.stdout`."""
 
     _failing = False
 
+    def __init__(self, formatter: LineFormatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._lines = formatter
+        self._pending: list[str] = []
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            rest = self.format(record).encode("ascii", "backslashreplace") + b"\n"
-            while rest:
-                rest = rest[os.write(_STDOUT, rest) :]
-            self._failing = False
+            self._write([*self._taken(), self.format(record)])
         except Exception:  # noqa: BLE001 - nothing that is logged may break what logs it
             self.handleError(record)
 
+    def write_soon(self, logger: str, level: int, fields: Mapping[str, object]) -> None:
+        """Write at the end of this turn of the event loop, which is the caller's."""
+        name = logging.getLevelName(level).lower()
+        line = self._lines.render(time.time(), name, "request", logger, fields)
+        self.acquire()  # a thread that logs takes what is pending along
+        self._pending.append(line)
+        first = len(self._pending) == 1
+        self.release()
+        if first:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self.acquire()
+        try:
+            self._write(self._taken())
+        except OSError:
+            self._complain()
+        finally:
+            self.release()
+
+    def _taken(self) -> list[str]:
+        pending, self._pending = self._pending, []
+        return pending
+
+    def _write(self, lines: list[str]) -> None:
+        rest = "".join([f"{line}\n" for line in lines]).encode("ascii", "backslashreplace")
+        while rest:
+            rest = rest[os.write(_STDOUT, rest) :]
+        self._failing = False
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        self._complain()
+
+    def _complain(self) -> None:
         """Say on stderr why lines are lost, once until one is written again; never the line itself."""
         if self._failing:
             return

@@ -25,6 +25,8 @@ T = TypeVar("T")
 LARGEST_READ: Final = 16 * 1024
 """Bytes; what is larger costs an event loop more than a thread does."""
 
+PAGE: Final = 4096
+
 LOCAL: Final = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
 )
@@ -63,6 +65,21 @@ def open_cached(path: str) -> int:
     if descriptor < 0:
         raise WouldBlock(f"open {path}: {errno.errorcode.get(ctypes.get_errno(), 'error')}")
     return descriptor
+
+
+def read_page(path: str, offset: int, length: int) -> bytes:
+    """At most `length` bytes that lie within the first page of a file: it is in memory, or is not.
+
+    Raises WouldBlock.
+    """
+    buffer = bytearray(length)
+    descriptor = open_cached(path)
+    try:
+        return bytes(buffer[: os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)])
+    except OSError as error:
+        raise WouldBlock(f"read {path}: {error}") from error
+    finally:
+        os.close(descriptor)
 
 
 def read_cached(descriptor: int, offset: int, length: int) -> bytes:

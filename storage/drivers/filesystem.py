@@ -180,15 +180,18 @@ class CachedFilesystem(FilesystemDriver):
         self._stripes = Stripes(tree.locks)
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        reader = self.open(key)
+        path = self._tree.path(key)
+        if length is not None and offset + length <= cached.PAGE:
+            return cached.read_page(path, offset, length)
+        descriptor, status = self._tree.open(path)
         try:
-            rest = max(reader.info.size - offset, 0)
+            rest = max(status.st_size - offset, 0)
             length = rest if length is None else min(length, rest)
             if length > cached.LARGEST_READ:
                 raise WouldBlock(f"read {key}: {length} bytes")
-            return cached.read_cached(reader.fileno(), offset, length)
+            return cached.read_cached(descriptor, offset, length)
         finally:
-            reader.close()
+            os.close(descriptor)
 
     def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
         raise WouldBlock(key)
