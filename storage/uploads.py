@@ -173,7 +173,7 @@ class Uploads:
                     raise unknown() from None
                 try:
                     return self._driver.writer(key, create=True)
-                except Conflict:
+                except (Conflict, Busy):  # another request was faster to create or to take it
                     continue
             except Busy:
                 if time.monotonic() > patience:
@@ -254,7 +254,11 @@ class Session:
             raise unknown() from None
 
     def close(self) -> None:
-        self._writer.close()
+        """Never fails: closing promises nothing, and what was promised before is kept."""
+        try:
+            self._writer.close()
+        except DriverError as error:
+            log.warning("upload %s was not let go of: %s", self.progress.upload_id, error)
 
     def __enter__(self) -> Self:
         return self

@@ -22,13 +22,13 @@ async def get(call: Call) -> Response:
     """Never 404: a subject that nobody knows has no referrers."""
     subject = call.target.digest
     wanted = call.query.get("artifactType")
-    last = _last(call)
+    last, limit = _last(call), call.query.page_size(limit=1000)
     found: Descriptors = await call.threads.run(call.repository.manifests.referrers, subject)
     headers = {}
     if wanted:
         found = {key: value for key, value in found.items() if value.get("artifactType") == wanted}
         headers["OCI-Filters-Applied"] = "artifactType"
-    page, more = _page(found, last, call.query.page_size(limit=1000))
+    page, more = _page(found, last, limit)
     if more:
         path = call.services.links.path(f"/v2/{call.target.name}/referrers/{subject}")
         n = call.query.get("n")

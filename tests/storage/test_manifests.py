@@ -230,6 +230,7 @@ def test_deletion_takes_its_tags_with_it(repository: Repository) -> None:
         repository.manifests.delete(digest)
     repository.manifests.put(first.content, first.media_type, digest)
     assert repository.manifests.get(digest).content == first.content
+    assert [str(tag) for tag in repository.list_tags()[0]] == ["other"], "they do not come back"
 
 
 def test_deletion_of_a_tag_leaves_the_manifest(repository: Repository) -> None:

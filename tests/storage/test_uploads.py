@@ -15,7 +15,7 @@ from storage import hashing, layout
 from storage import uploads as uploads_module
 from storage.blobs import Blobs
 from storage.cache import Cache
-from storage.driver import Driver, DriverError, NoSpace, Reader, Writer
+from storage.driver import Busy, Conflict, Driver, DriverError, NoSpace, Reader, Writer
 from storage.drivers.memory import MemoryDriver, MemoryReader, MemoryWriter
 from storage.model.digest import Digest
 from storage.model.errors import (
@@ -543,3 +543,25 @@ def test_a_session_that_cannot_be_cleared_away_is_no_failure(
 def test_a_repository_has_its_own(repository: Repository) -> None:
     finish(repository.uploads, repository.uploads.start(), DIGEST, CONTENT)
     assert repository.blobs.stat(DIGEST).size == len(CONTENT)
+
+
+class Contended(MemoryDriver):
+    """Another request creates the data, and has it, just when this one is about to."""
+
+    def __init__(self, how: type[DriverError]) -> None:
+        super().__init__()
+        self.how: type[DriverError] | None = how
+
+    def writer(self, key: str, *, create: bool) -> MemoryWriter:
+        if create and self.how is not None:
+            how, self.how = self.how, None
+            super().writer(key, create=True).close()
+            raise how("another was faster")
+        return super().writer(key, create=create)
+
+
+@pytest.mark.parametrize("how", [Conflict, Busy])
+def test_two_first_chunks_at_once(how: type[DriverError]) -> None:
+    uploads = make(Contended(how))
+    finish(uploads, uploads.start(), DIGEST, CONTENT)
+    assert uploads._blobs.has(DIGEST)

@@ -53,7 +53,7 @@ class Server:
         return self.process.wait(timeout)
 
     def kill(self) -> None:
-        """kill -9 for the server and all of its workers."""
+        """SIGKILL for the server and all of its workers."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
