@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from storage import layout, links
 from storage.cache import Cache
-from storage.driver import Driver, ObjectNotFound, Reader
+from storage.driver import Driver, ObjectNotFound, Reader, WouldBlock
 from storage.hashing import Hasher
 from storage.model.digest import Digest
 from storage.model.errors import BlobUnknown
@@ -22,8 +22,18 @@ log = logging.getLogger("holdfast.storage")
 
 READ_SIZE = 1024 * 1024
 
-SizeMemory = Cache[tuple[RepositoryName, Digest], int]
-"""Sizes that manifests of a repository give to its blobs."""
+SIZES_REMEMBERED = 100_000
+VERDICTS_REMEMBERED = 1000
+
+
+class BlobMemory:
+    """What all repositories of a store remember of blobs; none of it is proof of anything."""
+
+    def __init__(self) -> None:
+        self.sizes: Cache[tuple[RepositoryName, Digest], int] = Cache(SIZES_REMEMBERED)
+        """What manifests of a repository say of its blobs."""
+        self.verdicts: Cache[tuple[Digest, int], bool] = Cache(VERDICTS_REMEMBERED)
+        """Whether content of that name and size was found to be damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +53,14 @@ def unknown(digest: Digest) -> BlobUnknown:
 
 
 class Blobs:
-    def __init__(self, driver: Driver, name: RepositoryName, sizes: SizeMemory) -> None:
+    def __init__(
+        self, driver: Driver, name: RepositoryName, memory: BlobMemory, *, patient: bool = True
+    ) -> None:
+        """`patient` is False over an immediate view, whose caller must not wait."""
         self._driver = driver
         self._name = name
-        self._sizes = sizes
+        self._memory = memory
+        self._patient = patient
 
     @translated
     def stat(self, digest: Digest) -> Blob:
@@ -68,7 +82,7 @@ class Blobs:
             raise unknown(digest) from None
         try:
             return self._trusted(Blob(digest, stored, reader.info.size)), reader
-        except BlobUnknown:
+        except BaseException:
             reader.close()
             raise
 
@@ -85,22 +99,10 @@ class Blobs:
 
         For when a manifest and the storage disagree about a size, to tell which of them is wrong.
         Costs a read of the whole blob. Clients then find the blob absent, push it, and so mend it.
+        Raises BlobUnknown.
         """
-        blob, reader = self.open(digest)
-        hasher = Hasher(digest.algorithm)
-        try:
-            while data := reader.read_at(hasher.length, READ_SIZE):
-                hasher.update(data)
-        finally:
-            reader.close()
-        if hasher.digest() == digest:
+        if not self._is_damaged(self._linked(digest)):
             return False
-        log.error(
-            "stored blob %s is damaged (%d bytes); it counts as absent in %s until it is pushed again",
-            blob.stored,
-            blob.size,
-            self._name,
-        )
         self._driver.delete_many([layout.layer(self._name, digest)])
         return True
 
@@ -128,7 +130,7 @@ class Blobs:
     def expect(self, sizes: Iterable[tuple[Digest, int]]) -> None:
         """Note the sizes that an accepted manifest of this repository gives to its blobs."""
         for digest, size in sizes:
-            self._sizes.put((self._name, digest), size)
+            self._memory.sizes.put((self._name, digest), size)
 
     def _linked(self, digest: Digest) -> Digest:
         stored = links.read(self._driver, layout.layer(self._name, digest))
@@ -137,15 +139,43 @@ class Blobs:
         return stored
 
     def _trusted(self, blob: Blob) -> Blob:
-        """Damaged content counts as absent, so that the next push of it replaces it."""
-        expected = self._sizes.get((self._name, blob.digest))
-        if expected is not None and expected != blob.size:
-            log.error(
-                "stored blob %s is damaged: %d bytes, manifests of %s say %d; push it again to mend it",
-                blob.stored,
-                blob.size,
-                self._name,
-                expected,
-            )
+        """Damaged content counts as absent, so that the next push of it replaces it.
+
+        That a manifest gives another size is only a reason to look: Distribution took such manifests.
+        Raises BlobUnknown.
+        """
+        expected = self._memory.sizes.get((self._name, blob.digest))
+        if expected is None or expected == blob.size:
+            return blob
+        if not self._patient:
+            raise WouldBlock(f"{blob.stored} may be damaged")
+        damaged = self._memory.verdicts.get((blob.stored, blob.size))
+        if damaged is None:
+            damaged = self._is_damaged(blob.stored)
+            self._memory.verdicts.put((blob.stored, blob.size), damaged)
+        if damaged:
             raise unknown(blob.digest)
         return blob
+
+    def _is_damaged(self, stored: Digest) -> bool:
+        try:
+            reader = self._driver.open(layout.blob(stored))
+        except ObjectNotFound:
+            raise unknown(stored) from None
+        hasher = Hasher(stored.algorithm)
+        try:
+            while data := reader.read_at(hasher.length, READ_SIZE):
+                hasher.update(data)
+        finally:
+            reader.close()
+        if hasher.digest() == stored:
+            log.warning("a manifest of %s gives a wrong size to blob %s", self._name, stored)
+            return False
+        log.error(
+            "stored blob %s is damaged (%d bytes, seen through %s); it counts as absent, and a push "
+            "of it mends it",
+            stored,
+            hasher.length,
+            self._name,
+        )
+        return True

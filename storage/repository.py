@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache
 
 from storage import layout
-from storage.blobs import Blob, Blobs, SizeMemory, unknown
+from storage.blobs import Blob, BlobMemory, Blobs, unknown
 from storage.cache import Cache
 from storage.catalog import Catalog, exists
 from storage.driver import Driver, ObjectNotFound
@@ -20,7 +20,6 @@ from storage.translation import translated
 from storage.uploads import Uploads
 
 MANIFEST_CACHE_BYTES = 32 * 1024 * 1024
-SIZES_REMEMBERED = 100_000
 REPOSITORIES_REMEMBERED = 1000
 
 
@@ -39,7 +38,7 @@ class Store:
         self.manifest_cache: Cache[Digest, StoredManifest] = Cache(
             MANIFEST_CACHE_BYTES, lambda stored: len(stored.content) + 500, observe_cache
         )
-        self.sizes: SizeMemory = Cache(SIZES_REMEMBERED)
+        self.blob_memory = BlobMemory()
         immediate = driver.immediate()
         self._repositories = self._over(driver)
         self._immediate = None if immediate is None else self._over(immediate)
@@ -68,7 +67,8 @@ class Repository:
 
     @cached_property
     def blobs(self) -> Blobs:
-        return Blobs(self._driver, self.name, self._store.sizes)
+        patient = self._driver is self._store.driver
+        return Blobs(self._driver, self.name, self._store.blob_memory, patient=patient)
 
     @cached_property
     def uploads(self) -> Uploads:

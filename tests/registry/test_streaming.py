@@ -20,8 +20,7 @@ from registry.streaming import (
     discard,
     read_at_most,
 )
-from storage.blobs import Blobs
-from storage.cache import Cache
+from storage.blobs import BlobMemory, Blobs
 from storage.drivers.memory import MemoryDriver
 from storage.model.digest import Digest
 from storage.model.errors import StorageFull
@@ -71,7 +70,7 @@ def run(work: Callable[[], Coroutine[object, object, T]]) -> T:
 @pytest.fixture
 def uploads() -> Uploads:
     driver, name = MemoryDriver(), RepositoryName("a")
-    return Uploads(driver, name, Blobs(driver, name, Cache(10)))
+    return Uploads(driver, name, Blobs(driver, name, BlobMemory()))
 
 
 def a_session(uploads: Uploads) -> Session:

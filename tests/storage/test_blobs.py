@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from storage import layout, links
-from storage.blobs import Blob, Blobs
-from storage.driver import Driver, DriverError, ObjectInfo, Reader
+from storage.blobs import Blob, BlobMemory, Blobs
+from storage.driver import Driver, DriverError, ObjectInfo, Reader, WouldBlock
 from storage.drivers.memory import MemoryDriver, MemoryReader
 from storage.model.digest import Digest
 from storage.model.errors import BlobUnknown, NameUnknown, Unavailable
@@ -145,9 +145,29 @@ def test_what_one_repository_expects_is_nothing_to_another(
 ) -> None:
     store_blob(driver, blobs)
     store_blob(driver, other)
-    other.expect([(DIGEST, 5)])
+    other.expect([(DIGEST, len(CONTENT))])
+    driver.write(layout.blob(DIGEST), CONTENT[:-1])
     assert blobs.has(DIGEST)
     assert not other.has(DIGEST)
+
+
+def test_a_manifest_that_gives_a_wrong_size_hides_nothing(driver: Driver, blobs: Blobs) -> None:
+    store_blob(driver, blobs)
+    blobs.expect([(DIGEST, 5)])
+    assert blobs.has(DIGEST)
+    assert content_of(blobs, DIGEST) == CONTENT
+
+
+def test_an_immediate_view_does_not_stop_to_look_for_damage(driver: Driver) -> None:
+    memory = BlobMemory()
+    name = RepositoryName("a")
+    patient, hasty = (Blobs(driver, name, memory, patient=patient) for patient in (True, False))
+    store_blob(driver, patient)
+    patient.expect([(DIGEST, 5)])
+    with pytest.raises(WouldBlock):
+        hasty.stat(DIGEST)
+    with pytest.raises(WouldBlock):
+        hasty.open(DIGEST)
 
 
 def test_whole_content_is_not_dropped(driver: Driver, blobs: Blobs) -> None:
@@ -186,12 +206,14 @@ def test_no_reader_is_left_open_for_damaged_content() -> None:
     driver = Tracking()
     blobs = Store(driver).repository(RepositoryName("a")).blobs
     store_blob(driver, blobs)
-    blobs.expect([(DIGEST, 1)])
+    blobs.expect([(DIGEST, len(CONTENT))])
+    driver.write(layout.blob(DIGEST), CONTENT[:-1])
     with pytest.raises(BlobUnknown):
         blobs.open(DIGEST)
-    (reader,) = driver.readers
-    with pytest.raises(DriverError):
-        reader.read_at(0, 1)
+    assert len(driver.readers) == 2
+    for reader in driver.readers:
+        with pytest.raises(DriverError):
+            reader.read_at(0, 1)
 
 
 class Failing(MemoryDriver):

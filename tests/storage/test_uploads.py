@@ -13,8 +13,7 @@ import pytest
 
 from storage import hashing, layout
 from storage import uploads as uploads_module
-from storage.blobs import Blobs
-from storage.cache import Cache
+from storage.blobs import BlobMemory, Blobs
 from storage.driver import Busy, Conflict, Driver, DriverError, NoSpace, Reader, Writer
 from storage.drivers.memory import MemoryDriver, MemoryReader, MemoryWriter
 from storage.model.digest import Digest
@@ -36,7 +35,7 @@ DIGEST = Digest.of(CONTENT)
 
 def make(driver: Driver) -> Uploads:
     """As another process would have it: nothing but the storage is shared."""
-    return Uploads(driver, NAME, Blobs(driver, NAME, Cache(10)))
+    return Uploads(driver, NAME, Blobs(driver, NAME, BlobMemory()))
 
 
 @pytest.fixture
@@ -299,7 +298,7 @@ def test_unknown_uploads(uploads: Uploads, driver: Driver) -> None:
     for ask in (uploads.status, uploads.cancel, lambda name: uploads.resume(Progress(name))):
         with pytest.raises(UploadUnknown):
             ask(absent)
-    elsewhere = Uploads(driver, RepositoryName("other"), Blobs(driver, NAME, Cache(1))).start()
+    elsewhere = Uploads(driver, RepositoryName("other"), Blobs(driver, NAME, BlobMemory())).start()
     with pytest.raises(UploadUnknown):
         uploads.status(elsewhere.upload_id)
 
