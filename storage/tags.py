@@ -62,6 +62,8 @@ class Tags:
         existed = self._content(key) is not None
         if existed:
             self._driver.swap(key, None, expected=ANYTHING)
+        elif self._left(tag):
+            existed = True  # a deletion that was cut short is told to go on, and now succeeds
         self._tidy(tag)
         if not existed:
             raise unknown(tag)
@@ -110,6 +112,11 @@ class Tags:
             return self._driver.read(key, length=links.LENGTH_LIMIT)
         except ObjectNotFound:
             return None
+
+    def _left(self, tag: Tag) -> bool:
+        """Whether there is a history of the tag."""
+        index = self._driver.list(f"{layout.tag_directory(self._name, tag)}/index")
+        return next(iter(index), None) is not None
 
     def _tidy(self, tag: Tag) -> None:
         """The history goes with the tag; an empty directory would be a tag to Distribution."""

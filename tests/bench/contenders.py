@@ -1,0 +1,119 @@
+"""The servers that are compared, all on one form of configuration file.
+
+Every contender reads Distribution's `config.yml`, with the same storage, cache and health settings:
+those that Distribution's own image ships. Each writes one line of log per request, to a file; that is
+level `warn` at the peer, whose access line has no level and whose `info` would add two more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+from tests.support.servers import Server, free_port, running
+
+CONFIG = "{config}"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A server to be measured. `command` has CONFIG where its configuration file's path belongs."""
+
+    name: str
+    command: tuple[str, ...]
+    log_level: str
+    version: str
+
+    def prepare(self, directory: Path) -> Prepared:
+        """Write its configuration, for an empty tree below `directory` and a free port."""
+        directory.mkdir(parents=True)
+        port = free_port()
+        root = directory / "tree"
+        path = directory / "config.yml"
+        path.write_text(yaml.safe_dump(_settings(port, root, self.log_level)))
+        command = [str(path) if word == CONFIG else word for word in self.command]
+        return Prepared(tuple(command), port, root, directory / "log")
+
+    @contextlib.contextmanager
+    def start(self, directory: Path) -> Iterator[Server]:
+        """Run it until the block ends. Raises AssertionError, with its log, where it does not start."""
+        ready = self.prepare(directory)
+        with running(
+            ready.command, port=ready.port, log=ready.log, root=ready.root, ready="/v2/"
+        ) as server:
+            yield server
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    command: tuple[str, ...]
+    port: int
+    root: Path
+    log: Path
+
+
+def holdfast() -> Contender:
+    command = (sys.executable, "-m", "registry.cli", "serve", CONFIG)
+    return Contender("holdfast", command, "info", metadata.version("holdfast"))
+
+
+def distribution(program: str = "docker-registry") -> Contender | None:
+    """Debian's docker-registry, or None where it is not installed."""
+    path = shutil.which(program)
+    if path is None:
+        return None
+    return Contender(program, (path, "serve", CONFIG), "warn", _version(path))
+
+
+def from_text(text: str) -> Contender:
+    """`NAME=COMMAND`, where COMMAND is run with the configuration's path for {config}, or behind it.
+
+    Raises ValueError where that is not its form or there is no such program.
+    """
+    name, equals, rest = text.partition("=")
+    words = shlex.split(rest)
+    if not equals or not name or not words:
+        raise ValueError(
+            f"{text!r} is no peer; write NAME=COMMAND, as in v3='/opt/registry serve {{config}}'."
+        )
+    if shutil.which(words[0]) is None:
+        raise ValueError(f"There is no program {words[0]!r} for the peer {name}; give its path.")
+    if CONFIG not in words:
+        words.append(CONFIG)
+    return Contender(name, tuple(words), "warn", _version(words[0]))
+
+
+def _version(program: str) -> str:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10)
+        if found := re.search(r"v?\d+\.\d+\S*", said.stdout):
+            return found[0]
+    return "unknown version"
+
+
+def _settings(port: int, root: Path, log_level: str) -> dict[str, object]:
+    return {
+        "version": "0.1",
+        "log": {"level": log_level},
+        "storage": {
+            "cache": {"blobdescriptor": "inmemory"},
+            "filesystem": {"rootdirectory": str(root)},
+            "delete": {"enabled": True},
+        },
+        "http": {
+            "addr": f"127.0.0.1:{port}",
+            "secret": "a secret that both sides may know",
+            "headers": {"X-Content-Type-Options": ["nosniff"]},
+        },
+        "health": {"storagedriver": {"enabled": True, "interval": "10s", "threshold": 3}},
+    }

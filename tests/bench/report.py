@@ -1,0 +1,163 @@
+"""What was measured, as a table, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench.contenders import Contender
+from tests.bench.measure import Figure, Scale
+from tests.bench.runner import Result, Spread
+
+BEGIN = "<!-- results: begin -->"
+END = "<!-- results: end -->"
+
+_BETWEEN = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    ours: Contender
+    peer: Contender
+    scale: Scale
+    quick: bool
+    results: Sequence[Result]
+
+    def circumstances(self) -> str:
+        """One sentence of what was compared, where and when."""
+        cores = len(os.sched_getaffinity(0))
+        when = datetime.now(UTC).strftime("%Y-%m-%d")
+        sizes = ", with reduced sizes (--quick)" if self.quick else ""
+        return (
+            f"{self.ours.name} {self.ours.version} against {self.peer.name} {self.peer.version}"
+            f"{sizes}, {when}, {platform.system()} {platform.release()}, {_processor()}, {cores} cores."
+        )
+
+    def header(self) -> list[str]:
+        return ["row", "figure", self.ours.name, self.peer.name, "ratio", "wall", "RSS", "target"]
+
+    def lines(self) -> list[list[str]]:
+        return [_line(result) for result in self.results]
+
+    def text(self) -> str:
+        rows = [self.header(), *self.lines()]
+        widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(8)]
+        widths[2] = min(widths[2], 40)  # a failure stands there, and may be long
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+            for row in rows
+        ]
+        return "\n".join([self.circumstances(), "", *(line.rstrip() for line in lines)])
+
+    def markdown(self) -> str:
+        def row(cells: Sequence[str]) -> str:
+            padded = [*cells, *[""] * (8 - len(cells))]
+            return f"| {' | '.join(cell.replace('|', '/') for cell in padded)} |"
+
+        return "\n".join(
+            [
+                self.circumstances(),
+                "",
+                row(self.header()),
+                row(["---"] * 8),
+                *map(row, self.lines()),
+            ]
+        )
+
+    def write_markdown(self, path: Path) -> None:
+        """Replace what is between BEGIN and END in the file; where they are missing, the whole file."""
+        block = f"{BEGIN}\n{self.markdown()}\n{END}"
+        old = path.read_text() if path.exists() else ""
+        new = _BETWEEN.sub(lambda _: block, old) if _BETWEEN.search(old) else f"{block}\n"
+        path.write_text(new)
+
+    def write_json(self, path: Path) -> None:
+        document = {
+            "circumstances": self.circumstances(),
+            "ours": asdict(self.ours),
+            "peer": asdict(self.peer),
+            "scale": asdict(self.scale),
+            "quick": self.quick,
+            "rows": [_row_document(result) for result in self.results],
+        }
+        path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _line(result: Result) -> list[str]:
+    row = result.row
+    if result.failure is not None:
+        return [row.title, "FAILED", " ".join(result.failure.split())[:300]]
+    ours, peer = result.values(row.figure)
+    wall_ours, wall_peer = result.values(Figure.WALL)
+    memory_ours, memory_peer = result.values(Figure.MEMORY)
+    return [
+        row.title,
+        _figure_name(row.figure, row.unit),
+        _spread(ours),
+        _spread(peer),
+        _spread(result.ratio(row.figure)),
+        f"{_number(wall_ours.median)} / {_number(wall_peer.median)} s",
+        f"{_number(memory_ours.median)} / {_number(memory_peer.median)} MB",
+        _target(result),
+    ]
+
+
+def _figure_name(figure: Figure, unit: str) -> str:
+    if figure is Figure.MEMORY:
+        return "peak RSS of the largest process, MB"
+    return f"{figure.value} s per {unit}"
+
+
+def _spread(spread: Spread) -> str:
+    return f"{_number(spread.median)} ({_number(spread.least)}..{_number(spread.most)})"
+
+
+def _number(value: float) -> str:
+    """Three digits that count, never an exponent."""
+    for limit, digits in ((0.1, 4), (1, 3), (10, 2), (100, 1)):
+        if value < limit:
+            return f"{value:.{digits}f}"
+    return f"{value:.0f}"
+
+
+def _target(result: Result) -> str:
+    target = result.row.target
+    if target is None:
+        return ""
+    promised = f"ratio {target.ratio:.3g}" if target.ratio is not None else f"{target.figure:g}"
+    return f"{promised}: {'met' if result.met() else 'MISSED'}"
+
+
+def _row_document(result: Result) -> dict[str, object]:
+    row = result.row
+    document: dict[str, object] = {
+        "name": row.name,
+        "title": row.title,
+        "figure": row.figure.value,
+        "unit": row.unit,
+        "load_average": result.load,
+    }
+    if result.failure is not None:
+        return {**document, "failure": result.failure}
+    for figure in Figure:
+        ours, peer = result.values(figure)
+        document[figure.value] = {
+            "ours": asdict(ours),
+            "peer": asdict(peer),
+            "ratio": asdict(result.ratio(figure)),
+        }
+    document["target_met"] = result.met()
+    document["pairs"] = [[asdict(ours), asdict(peer)] for ours, peer in result.pairs]
+    return document
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo") as file:
+        found = re.search(r"^model name\s*: (.*)$", file.read(), re.MULTILINE)
+    return found[1] if found else platform.machine()

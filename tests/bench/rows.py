@@ -1,0 +1,10 @@
+"""All rows, in the order in which they run. A new one goes into its family's ROWS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.bench import bulk, small, whole
+from tests.bench.measure import Row
+
+ROWS: tuple[Row[Any], ...] = (*bulk.ROWS, *small.ROWS, *whole.ROWS)
