@@ -36,9 +36,11 @@ class Body(Protocol):
     received: int
     window: int
     """Bytes held before reading from the socket pauses."""
+    batch: int
+    """Bytes that a read waits for, unless the body ends before; at first 1."""
 
     async def read(self, limit: int) -> list[bytes]:
-        """At least one byte, at most about `limit`; [] at the end. Raises ClientGone."""
+        """At least `batch` bytes, at most about `limit`; [] at the end. Raises ClientGone."""
 
 
 class Threads:
@@ -101,7 +103,8 @@ class Uploading:
             while more:
                 batch: list[bytes] = []
                 size, enough = 0, self._batch()
-                body.window = min(enough, 256 * 1024)
+                # Clients send in small pieces, and a task that wakes for each costs more than they do.
+                body.window = body.batch = min(enough, 256 * 1024)
                 try:
                     while size < enough and (chunks := await body.read(enough - size)):
                         batch += chunks

@@ -40,6 +40,8 @@ from storage.translation import translated
 log = logging.getLogger("holdfast.storage")
 
 READ_SIZE = 1024 * 1024
+SMALL_CHUNK = 128 * 1024
+"""Bytes; chunks that are smaller on average cost less to copy together than to hash one by one."""
 BUSY_PATIENCE = 2.0
 """Seconds to wait for a writer whose client has gone and whose worker has yet to notice."""
 
@@ -217,6 +219,8 @@ class Session:
         if not self._begun:
             self._begun = True
             self._hasher = self._take_up(self.progress.algorithm, exactly=True)
+        if sum(map(len, chunks)) < len(chunks) * SMALL_CHUNK:
+            chunks = [b"".join(chunks)]
         before = self._writer.size
         try:
             self._writer.append(chunks)

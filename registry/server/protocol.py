@@ -254,6 +254,9 @@ class Connection(asyncio.Protocol):
                 self.out.write(_CONTINUE)
         self.read_deadline = self.loop.time() + self._context.settings.body_timeout
 
+    def body_comes(self) -> None:
+        self.read_deadline = self.loop.time() + self._context.settings.body_timeout
+
     def body_came(self) -> None:
         self.read_deadline = NEVER
 

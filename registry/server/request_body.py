@@ -26,8 +26,11 @@ class Source(Protocol):
     def body_wanted(self, body: RequestBody) -> None:
         """The application waits: let bytes come, and the clock run."""
 
+    def body_comes(self) -> None:
+        """Something arrived, though perhaps not enough: the silence begins anew."""
+
     def body_came(self) -> None:
-        """It no longer waits."""
+        """The application no longer waits."""
 
     def body_taken(self) -> None:
         """There may be room to read on."""
@@ -41,6 +44,7 @@ class RequestBody:
         "_pieces",
         "_source",
         "_waiter",
+        "batch",
         "complete",
         "discarding",
         "expected",
@@ -59,6 +63,7 @@ class RequestBody:
         self.expected = expected
         self.received = 0
         self.window = WINDOW
+        self.batch = 1
         self.complete = expected == 0
         self.failed = False
         self.refusal: Refusal | None = None
@@ -67,21 +72,21 @@ class RequestBody:
         """The client waits for 100 Continue before it sends anything."""
 
     async def read(self, limit: int) -> list[bytes]:
-        """At least one byte, at most about `limit`; [] at the end.
+        """At least `batch` bytes, or what is left; at most about `limit`; [] at the end.
 
         What arrived is handed out before ClientGone is raised, which is when the client disconnects,
         falls silent or breaks the framing before the end. One reader at a time.
         """
-        if not self._pieces:
-            if self.complete:
-                return []
-            if not self.failed:
-                await self._arrival()
-            if not self._pieces:
-                if self.failed:
-                    raise ClientGone("the request's body ended early")
-                return []
-        return self._take(limit)
+        if not self._enough():
+            await self._arrival()
+        if self._pieces:
+            return self._take(limit)
+        if self.failed:
+            raise ClientGone("the request's body ended early")
+        return []
+
+    def _enough(self) -> bool:
+        return self.complete or self.failed or self._held >= min(self.batch, self.window)
 
     @property
     def drained(self) -> bool:
@@ -108,7 +113,10 @@ class RequestBody:
             return
         self._pieces.append(data)
         self._held += len(data) + _PIECE_COST
-        self._wake()
+        if self._waiter is not None:
+            self._source.body_comes()
+            if self._enough():
+                self._wake()
 
     def finish(self) -> None:
         self.complete = True

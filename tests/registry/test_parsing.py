@@ -377,9 +377,10 @@ def test_entity_tags(header: str, tags: list[str]) -> None:
 )
 @pytest.mark.parametrize("hostile", ["0" * 200_000, "-" * 200_000, '"' * 200_000, "a," * 100_000])
 def test_long_headers_are_dealt_with_at_once(parse: Callable[[str], object], hostile: str) -> None:
-    begun = time.perf_counter()
+    """CPU time, and far more of it than is needed: quadratic time would be minutes."""
+    begun = time.process_time()
     try:
         parse(hostile)
     except RegistryError:
         pass
-    assert time.perf_counter() - begun < 0.1
+    assert time.process_time() - begun < 5

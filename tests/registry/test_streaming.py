@@ -39,6 +39,7 @@ class FakeBody:
         self.expected = expected
         self.received = 0
         self.window = 0
+        self.batch = 1
         self.limits: list[int] = []
         self.read_while_gone = 0
         self._pieces = list(pieces)
