@@ -12,9 +12,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from registry.streaming import Threads, settled
-from storage.driver import Reader
+from storage.driver import DriverError, Reader
 from storage.model.digest import Digest
 from storage.model.errors import RegistryError
+from storage.translation import translate
 
 READ_SIZE = 1024 * 1024
 
@@ -101,6 +102,28 @@ class ContentResponse(Response):
             (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in headers.items()
         ]
+        self._first: asyncio.Future[bytes] | None = None
+
+    async def begin(self, scope: Scope) -> None:
+        """Find out whether the content can be read, while that can still become an error response.
+
+        Raises Unavailable, having closed the reader. Zero copy has nothing to read.
+        """
+        if self._zero_copies(scope):
+            return
+        self._first = self._read(self._span.start, self._span.start + self._span.length)
+        try:
+            await settled(self._first)
+        except DriverError as error:
+            self._reader.close()
+            raise translate(error) from error
+        except BaseException:
+            self._reader.close()
+            raise
+
+    def _zero_copies(self, scope: Scope) -> bool:
+        offered = "http.response.zerocopysend" in scope.get("extensions", {})
+        return offered and self._reader.fileno() is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive
@@ -112,15 +135,11 @@ class ContentResponse(Response):
                     "headers": self.raw_headers,
                 }
             )
-            descriptor = self._reader.fileno()
-            if (
-                "http.response.zerocopysend" in scope.get("extensions", {})
-                and descriptor is not None
-            ):
+            if self._zero_copies(scope):
                 await send(
                     {
                         "type": "http.response.zerocopysend",
-                        "file": descriptor,
+                        "file": self._reader.fileno(),
                         "offset": self._span.start,
                         "count": self._span.length,
                         "more_body": False,
@@ -134,7 +153,7 @@ class ContentResponse(Response):
     async def _copy(self, send: Send) -> None:
         """One piece is sent while the next is read."""
         offset, end = self._span.start, self._span.start + self._span.length
-        reading = self._read(offset, end)
+        reading = self._first or self._read(offset, end)
         try:
             while True:
                 data = await settled(reading)

@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 BATCH = 1024 * 1024
 SMALLEST_BATCH = 64 * 1024
-BUDGET = 24 * 1024 * 1024
+BUDGET = 14 * 1024 * 1024
 """Bytes of upload batches per worker, each counted once; it is in use up to three times over."""
 
 

@@ -139,10 +139,10 @@ class Writer(Protocol):
         """Turn the growing object into the finished object `key`, and end the writer.
 
         Everything appended must be synced. Atomic: `key` is absent, then whole. If `key` exists
-        with the same size it is kept and the growing object is dropped; with another size it is
-        damaged, and is replaced. Any number of writers may publish one key at once, and all
-        succeed. The modification time becomes now. Raises ObjectNotFound if the growing object was
-        deleted meanwhile.
+        with the same size, it may be kept and the growing object dropped, or it may be replaced, as
+        is cheaper; with another size it is damaged, and is replaced. Any number of writers may
+        publish one key at once, and all succeed. The modification time becomes now. Raises
+        ObjectNotFound if the growing object was deleted meanwhile.
         """
 
     def close(self) -> None:

@@ -49,13 +49,15 @@ async def get(call: Call) -> Response:
     except BaseException:
         reader.close()
         raise
-    if span is None:
-        headers = _headers(digest, blob.size)
-        return ContentResponse(reader, ByteRange(0, blob.size), call.threads, 200, headers)
+    status = 200 if span is None else 206
+    span = span or ByteRange(0, blob.size)
     headers = _headers(digest, span.length)
-    last = span.start + span.length - 1
-    headers["Content-Range"] = f"bytes {span.start}-{last}/{blob.size}"
-    return ContentResponse(reader, span, call.threads, 206, headers)
+    if status == 206:
+        last = span.start + span.length - 1
+        headers["Content-Range"] = f"bytes {span.start}-{last}/{blob.size}"
+    response = ContentResponse(reader, span, call.threads, status, headers)
+    await response.begin(call.request.scope)
+    return response
 
 
 async def delete(call: Call) -> Response:

@@ -9,6 +9,7 @@ import time
 import uuid
 
 from storage.driver import Unavailable
+from storage.drivers.cached import is_local
 from storage.drivers.locks import try_lock, unlock_and_close
 from storage.drivers.posix import read_range, sync_directories, system_errors
 from storage.drivers.tree import Tree
@@ -29,6 +30,7 @@ def prepare(tree: Tree) -> None:
             with contextlib.suppress(FileNotFoundError):  # another process prepares as well
                 if time.time() - tree.status(entry.path).st_mtime > ABANDONED:
                     os.unlink(entry.path)
+    tree.local = is_local(tree.root)
     tree.prepared = True
 
 

@@ -48,6 +48,7 @@ class Tree:
         self.locks = f"{root}/{check_key(locks)}"
         self.own = (self.temporary, self.locks)  # never listed, never removed
         self.prepared = False
+        self.local = False  # prepare() finds out
         self._within = tuple(f"{directory}/" for directory in self.own)
 
     def path(self, key: str) -> str:

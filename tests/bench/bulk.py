@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from tests.bench.content import Content
 from tests.bench.measure import Figure, Meter, Row, Stage, Target
-from tests.bench.wire import Wire, pull_blob, pull_blob_hashing, push_patch, push_put
+from tests.bench.transfers import pull_blob, pull_blob_hashing, push_patch, push_put
+from tests.bench.wire import Wire
 from tests.support.servers import Server
 
 REPOSITORY = "bench/blobs"
@@ -86,7 +87,7 @@ ROWS = (
     ),
     Row(
         name="pull-docker",
-        title="the same by a client that reads 32 KiB at a time and hashes",
+        title="pull of a 1 GiB blob, 32 KiB at a time and hashed",
         figure=Figure.CPU,
         unit="GB",
         setup=_with_blob,

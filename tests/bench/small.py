@@ -14,15 +14,8 @@ from dataclasses import dataclass, field
 from tests.bench.content import Content
 from tests.bench.measure import Figure, Meter, Row, Stage, Target
 from tests.bench.swarm import Expected, ask
-from tests.bench.wire import (
-    Unverified,
-    Wire,
-    pull_blob,
-    push_manifest,
-    push_patch,
-    push_put,
-    request,
-)
+from tests.bench.transfers import pull_blob, push_manifest, push_patch, push_put
+from tests.bench.wire import Unverified, Wire, request
 from tests.support.servers import Server
 
 CONNECTIONS = 8

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tests.bench.content import Content
-from tests.bench.wire import SILENCE, Head, Unverified, Wire, finish_upload, start_upload
+from tests.bench.transfers import finish_upload, start_upload
+from tests.bench.wire import SILENCE, Head, Unverified, Wire
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _SLOW_BUFFER = 256 * 1024

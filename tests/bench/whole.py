@@ -16,7 +16,8 @@ from tests.bench.content import MIB, Content
 from tests.bench.measure import Figure, Meter, Row, Stage, Target
 from tests.bench.processes import cpu_seconds, peak
 from tests.bench.swarm import Slow, SlowDownload, SlowUpload, drive
-from tests.bench.wire import Unverified, Wire, pull_blob, push_put
+from tests.bench.transfers import pull_blob, push_put
+from tests.bench.wire import Unverified, Wire
 from tests.support.servers import Server
 
 _START_LIMIT = 20.0

@@ -185,6 +185,7 @@ def test_what_another_published_is_made_durable_too(
     driver: FilesystemDriver, recorder: Recorder
 ) -> None:
     """It may have renamed it a moment ago, and not have synced the directory yet."""
+    driver._tree.local = False  # elsewhere it would be replaced
     driver.write("blobs/data", b"data")
     grow(driver, "up/data", b"data")
     recorder.events.clear()

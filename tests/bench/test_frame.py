@@ -1,0 +1,228 @@
+"""The bench itself: it must notice wrong bytes, and give no figure for what failed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench.contenders import Contender, from_text
+from tests.bench.content import MIB, Content
+from tests.bench.measure import Figure, Meter, Row, Scale, Stage, Target
+from tests.bench.processes import Peak, cpu_seconds
+from tests.bench.report import BEGIN, END, Report
+from tests.bench.runner import Result, run_row
+from tests.bench.swarm import Expected, ask
+from tests.bench.transfers import with_digest
+from tests.bench.wire import Head, Unverified, Wire
+
+OURS = Contender("ours", ("true",), "info", "1")
+PEER = Contender("peer", ("true",), "warn", "2")
+MEMORY = Peak(50_000_000, 90_000_000)
+
+
+def test_content_is_the_same_however_it_is_cut() -> None:
+    content = Content(5 * MIB + 17, seed=1, period=MIB)
+    whole = b"".join(content.pieces())
+    assert len(whole) == content.size
+    assert content.digest == f"sha256:{hashlib.sha256(whole).hexdigest()}"
+    for offset in (0, 1, MIB - 1, MIB + 4099, 5 * MIB):
+        assert content.slice(offset, 100) == whole[offset : offset + 100]
+    assert len(content.slice(content.size)) == 0
+
+
+def test_no_two_contents_are_the_same() -> None:
+    assert Content(1000).digest != Content(1000).digest
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """A server that gives one connection this answer to its first request."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        thread.join(10)
+
+
+def blob_answer(content: Content, body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % content.size + body
+
+
+@pytest.mark.parametrize("reader", ["read_content", "hash_content"])
+@pytest.mark.parametrize("flipped", [None, 0, 70_000, 2 * MIB, 3 * MIB + 4])
+def test_one_wrong_byte_is_noticed(reader: str, flipped: int | None) -> None:
+    content = Content(3 * MIB + 5)
+    body = bytearray(b"".join(content.pieces()))
+    if flipped is not None:
+        body[flipped] ^= 1
+    with answering(blob_answer(content, bytes(body))) as port, Wire(port) as wire:
+        wire.send_head("GET", "/")
+        head = wire.read_head()
+        with contextlib.nullcontext() if flipped is None else pytest.raises(Unverified):
+            getattr(wire, reader)(head, content)
+
+
+@pytest.mark.parametrize("reader", ["read_content", "hash_content"])
+def test_a_body_that_ends_early_is_noticed(reader: str) -> None:
+    content = Content(2 * MIB)
+    body = b"".join(content.pieces())[:-1]
+    with answering(blob_answer(content, body)) as port, Wire(port) as wire:
+        wire.send_head("GET", "/")
+        head = wire.read_head()
+        with pytest.raises(Unverified):
+            getattr(wire, reader)(head, content)
+
+
+@pytest.mark.parametrize(
+    ("status", "digest", "body"),
+    [
+        (b"404 Not Found", b"sha256:aa", b"{}"),
+        (b"200 OK", b"sha256:bb", b"{}"),
+        (b"200 OK", b"sha256:aa", b"[]"),
+    ],
+)
+def test_a_wrong_small_answer_is_noticed(status: bytes, digest: bytes, body: bytes) -> None:
+    head = b"HTTP/1.1 %b\r\nContent-Length: 2\r\nDocker-Content-Digest: %b\r\n\r\n"
+    expected = Expected(2, "sha256:aa", b"{}")
+    with answering(head % (status, digest) + body) as port, pytest.raises(Unverified):
+        ask(port, b"GET / HTTP/1.1\r\n\r\n", expected, count=1, connections=1)
+
+
+def test_a_right_small_answer_is_timed() -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nDocker-Content-Digest: sha256:aa\r\n\r\n{}"
+    with answering(answer) as port:
+        taken = ask(
+            port,
+            b"GET / HTTP/1.1\r\n\r\n",
+            Expected(2, "sha256:aa", b"{}"),
+            count=1,
+            connections=1,
+        )
+    assert len(taken) == 1
+
+
+def test_location_may_be_absolute_or_relative() -> None:
+    for place in ("http://127.0.0.1:5000/v2/a/blobs/uploads/1?s=2", "/v2/a/blobs/uploads/1?s=2"):
+        head = Head.parse(f"HTTP/1.1 202 Accepted\r\nLocation: {place}".encode())
+        assert head.location == "/v2/a/blobs/uploads/1?s=2"
+        assert with_digest(head.location, "sha256:a").endswith("?s=2&digest=sha256:a")
+
+
+def test_cpu_time_counts_children_that_live_and_that_ended() -> None:
+    burn = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass\n"
+    parent = (
+        "import subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)\n"
+        "child = subprocess.Popen([sys.executable, '-c', sys.argv[1] + 'print(flush=True)\\ninput()'],"
+        " stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(flush=True)\n"
+        "input()\n"
+        "child.communicate(b'\\n')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        used = cpu_seconds(process.pid)
+        process.communicate(b"\n", timeout=20)
+    assert used >= 0.38  # what ended is known in ticks of 10 ms
+
+
+def measured(cpu: dict[str, float], failing: str = "") -> Row[str]:
+    """A row whose samples are given, by contender, and whose proof fails for one of them."""
+
+    @contextlib.contextmanager
+    def setup(stage: Stage) -> Iterator[str]:
+        yield stage.contender.name
+
+    def run(name: str, meter: Meter) -> None:
+        meter.record(cpu[name], 1.0, 2.0, MEMORY)
+
+    def verify(name: str) -> None:
+        if name == failing:
+            raise Unverified("The bytes are wrong.")
+
+    return Row("row", "a row", Figure.CPU, "GB", setup, run, verify, Target(ratio=0.5))
+
+
+def results(row: Row[str], directory: Path, rounds: int = 3) -> Result:
+    return run_row(row, OURS, PEER, scale=Scale(), rounds=rounds, seconds=60, directory=directory)
+
+
+def test_a_row_has_medians_and_a_ratio(tmp_path: Path) -> None:
+    result = results(measured({"ours": 1.0, "peer": 4.0}), tmp_path)
+    assert len(result.pairs) == 3
+    ours, peer = result.values(Figure.CPU)
+    assert (ours.median, peer.median, result.ratio(Figure.CPU).median) == (0.5, 2.0, 0.25)
+    assert result.met() is True
+
+
+def test_a_missed_target_is_said(tmp_path: Path) -> None:
+    result = results(measured({"ours": 3.0, "peer": 4.0}), tmp_path)
+    assert result.met() is False
+    assert "ratio 0.5: MISSED" in Report(OURS, PEER, Scale(), False, [result]).text()
+
+
+@pytest.mark.parametrize("failing", ["ours", "peer"])
+def test_a_row_that_failed_on_either_side_has_no_figure(tmp_path: Path, failing: str) -> None:
+    result = results(measured({"ours": 1.0, "peer": 4.0}, failing), tmp_path)
+    assert result.pairs == ()
+    assert result.failure == f"{failing}: The bytes are wrong."
+    report = Report(OURS, PEER, Scale(), False, [result])
+    assert "FAILED" in report.text()
+    assert "0.25" not in report.markdown()
+
+
+def test_a_server_that_does_not_start_fails_the_row(tmp_path: Path) -> None:
+    @contextlib.contextmanager
+    def setup(stage: Stage) -> Iterator[str]:
+        with stage.contender.start(stage.directory):
+            yield "never"
+
+    row = Row("row", "a row", Figure.CPU, "GB", setup, lambda _, __: None, lambda _: None)
+    result = results(row, tmp_path)
+    assert result.failure is not None
+    assert result.failure.startswith("ours: the server ended at its start")
+
+
+def test_markdown_replaces_what_is_between_its_marks(tmp_path: Path) -> None:
+    result = results(measured({"ours": 1.0, "peer": 4.0}), tmp_path)
+    report = Report(OURS, PEER, Scale(), False, [result])
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    report.write_markdown(page)
+    report.write_markdown(page)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert text.count("| a row |") == 1
+
+
+def test_a_peer_is_named_with_its_command() -> None:
+    program = sys.executable
+    assert from_text(f"x='{program}' serve").command == (program, "serve", "{config}")
+    assert from_text(f"x={program} {{config}} --flag").command[1:] == ("{config}", "--flag")
+    for wrong in ("x", "=true", "x=", f"x={os.devnull}/none"):
+        with pytest.raises(ValueError, match="peer"):
+            from_text(wrong)
