@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,11 +116,16 @@ class ContentResponse(Response):
         try:
             await settled(self._first)
         except DriverError as error:
-            self._reader.close()
+            self._close()
             raise translate(error) from error
         except BaseException:
-            self._reader.close()
+            self._close()
             raise
+
+    def _close(self) -> None:
+        """What was read is read: a failure to let go of it changes no answer."""
+        with contextlib.suppress(DriverError):
+            self._reader.close()
 
     def _zero_copies(self, scope: Scope) -> bool:
         offered = "http.response.zerocopysend" in scope.get("extensions", {})
@@ -148,7 +154,7 @@ class ContentResponse(Response):
             else:
                 await self._copy(send)
         finally:
-            self._reader.close()
+            self._close()
 
     async def _copy(self, send: Send) -> None:
         """One piece is sent while the next is read."""
