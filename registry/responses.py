@@ -104,17 +104,19 @@ class ContentResponse(Response):
             for name, value in headers.items()
         ]
         self._first: asyncio.Future[bytes] | None = None
+        self._descriptor: int | None = None
+        self._begun = False
 
     async def begin(self, scope: Scope) -> None:
         """Find out whether the content can be read, while that can still become an error response.
 
         Raises Unavailable, having closed the reader. Zero copy has nothing to read.
         """
-        if self._zero_copies(scope):
-            return
-        self._first = self._read(self._span.start, self._span.start + self._span.length)
         try:
-            await settled(self._first)
+            self._choose(scope)
+            if self._descriptor is None:
+                self._first = self._read(self._span.start, self._span.start + self._span.length)
+                await settled(self._first)
         except DriverError as error:
             self._close()
             raise translate(error) from error
@@ -127,13 +129,18 @@ class ContentResponse(Response):
         with contextlib.suppress(DriverError):
             self._reader.close()
 
-    def _zero_copies(self, scope: Scope) -> bool:
-        offered = "http.response.zerocopysend" in scope.get("extensions", {})
-        return offered and self._reader.fileno() is not None
+    def _choose(self, scope: Scope) -> None:
+        """Zero copy, if both the storage and the server can."""
+        descriptor = self._reader.fileno()
+        if "http.response.zerocopysend" in scope.get("extensions", {}):
+            self._descriptor = descriptor
+        self._begun = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive
         try:
+            if not self._begun:
+                self._choose(scope)
             await send(
                 {
                     "type": "http.response.start",
@@ -141,11 +148,11 @@ class ContentResponse(Response):
                     "headers": self.raw_headers,
                 }
             )
-            if self._zero_copies(scope):
+            if self._descriptor is not None:
                 await send(
                     {
                         "type": "http.response.zerocopysend",
-                        "file": self._reader.fileno(),
+                        "file": self._descriptor,
                         "offset": self._span.start,
                         "count": self._span.length,
                         "more_body": False,
