@@ -27,7 +27,7 @@ from tests.support.images import (
     sha256,
 )
 from tests.support.servers import Server, free_port, holdfast
-from tests.support.tree import check_tree, unfinished_uploads
+from tests.support.tree import check_tree, data_files, unfinished_uploads
 
 LAYERS = 6
 SIZE = 24 * MIB
@@ -37,9 +37,8 @@ Moment = Callable[[Path], bool]
 
 def arrived(root: Path) -> int:
     """Bytes that the tree holds so far, in uploads and in blobs."""
-    blobs = root / "docker" / "registry" / "v2" / "blobs"
     total = 0
-    for file in (*unfinished_uploads(root), *blobs.rglob("data")):
+    for file in data_files(root):
         with contextlib.suppress(FileNotFoundError):
             total += file.stat().st_size
     return total

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -112,8 +113,16 @@ class _Check:
 
 def unfinished_uploads(root: Path) -> list[Path]:
     """The data files of the uploads in progress."""
-    repositories = root / "docker" / "registry" / "v2" / "repositories"
-    return sorted(repositories.rglob("_uploads/*/data"))
+    return [file for file in data_files(root) if file.parts[-3] == "_uploads"]
+
+
+def data_files(root: Path) -> list[Path]:
+    """The data files of blobs and of uploads in progress, sorted; of a tree that may be in use.
+
+    `Path.rglob` fails when a directory goes away under it; `os.walk` passes it over.
+    """
+    walked = os.walk(root / "docker" / "registry" / "v2")
+    return sorted(Path(top, "data") for top, _, files in walked if "data" in files)
 
 
 def _files(directory: Path) -> Iterator[Path]:
