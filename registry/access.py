@@ -7,12 +7,24 @@ delete. Taking back one's own upload needs no more than pushing it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from auth.model import CATALOG, Access, Authorizer, Identity, Refused, repository
+from auth.model import (
+    CATALOG,
+    Access,
+    Asking,
+    Authorizer,
+    Denied,
+    Identity,
+    Refused,
+    Throttled,
+    Undecided,
+    repository,
+)
 from registry.errors import MethodNotAllowed
 from registry.parsing import Kind, Target
-from storage.model.errors import Unauthorized
+from storage.model import errors
+from storage.model.reference import RepositoryName
 
 READ = ("pull",)
 WRITE = ("pull", "push")
@@ -47,16 +59,35 @@ def needed(target: Target, method: str) -> list[Access]:
 
 
 async def authorize(
-    authorizer: Authorizer, credentials: str | None, target: Target, method: str
+    authorizer: Authorizer, asking: Asking, target: Target, method: str
 ) -> Identity:
-    """Raises Unauthorized with the challenge."""
+    """Raises Unauthorized with the challenge, Denied, TooManyRequests or Unavailable."""
     wanted = needed(target, method)
     try:
-        return await authorizer.authorize(credentials, wanted)
+        return await authorizer.authorize(asking, wanted)
     except Refused as refused:
-        detail = [
-            {"Type": access.type, "Class": "", "Name": access.name, "Action": action}
-            for access in wanted
-            for action in access.actions
-        ]
-        raise Unauthorized(refused.reason, challenge=refused.challenge, detail=detail) from refused
+        raise errors.Unauthorized(
+            refused.reason, challenge=refused.challenge, detail=_listed(wanted)
+        ) from refused
+    except Denied as denied:
+        raise errors.Denied(denied.reason, _listed(wanted)) from denied
+    except Throttled as throttled:
+        raise errors.TooManyRequests(
+            throttled.reason, retry_after=throttled.retry_after
+        ) from throttled
+    except Undecided as undecided:
+        raise errors.Unavailable(undecided.reason) from undecided
+
+
+def _listed(wanted: Sequence[Access]) -> list[dict[str, str]]:
+    """In the form of Distribution, which some clients print."""
+    return [
+        {"Type": access.type, "Class": "", "Name": access.name, "Action": action}
+        for access in wanted
+        for action in access.actions
+    ]
+
+
+def may_pull(authorizer: Authorizer, identity: Identity, name: RepositoryName) -> bool:
+    """For what a request reads on the side; a refusal here is never told."""
+    return authorizer.reads_everything or authorizer.permits(identity, repository(str(name), *READ))

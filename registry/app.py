@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from auth.model import Asking
 from registry import access
 from registry.api import base, blobs, catalog, manifests, referrers, tags, uploads
 from registry.api.call import Call, Handlers, Services
@@ -69,9 +70,8 @@ class Api:
         record.route = target.kind.value
         if target.named:
             record.repository = str(target.name)
-        identity = await access.authorize(
-            self._services.authorizer, request.headers.get("authorization"), target, method
-        )
+        asking = Asking(request.headers.get("authorization"), record.client)
+        identity = await access.authorize(self._services.authorizer, asking, target, method)
         record.user = identity.name
         if self._services.policy.readonly and method not in {"GET", "HEAD"}:
             raise MethodNotAllowed(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import parse_qsl
 
-from storage.driver import ANYTHING, Anything
+from storage.driver import ANYTHING
+from storage.expectation import PRESENT, Expectation
 from storage.model.digest import Digest
 from storage.model.errors import (
     DigestInvalid,
@@ -26,7 +27,7 @@ from storage.model.errors import (
     TagInvalid,
 )
 from storage.model.reference import RepositoryName, Tag
-from storage.uploads import unknown as unknown_upload
+from storage.upload_session import unknown as unknown_upload
 
 
 class Kind(Enum):
@@ -237,12 +238,17 @@ def parse_chunk(content_range: str | None, length: int | None) -> int | None:
     return start
 
 
-def parse_expectation(if_match: str | None, if_none_match: str | None) -> Digest | Anything | None:
+def parse_expectation(if_match: str | None, if_none_match: str | None) -> Expectation:
     """What a compare-and-set PUT of a manifest requires (RFC 9110 section 13.1).
 
     Raises PreconditionFailed for what can never hold.
     """
     if if_none_match is not None:
+        if if_match is not None:
+            raise PreconditionFailed(
+                "A push has If-Match or If-None-Match; no tag could satisfy both. Send one of them.",
+                {},
+            )
         if if_none_match.strip() != "*":
             raise PreconditionFailed(
                 "On a push, If-None-Match can only be '*': the tag must not exist yet.", {}
@@ -250,12 +256,14 @@ def parse_expectation(if_match: str | None, if_none_match: str | None) -> Digest
         return None
     if if_match is None:
         return ANYTHING
+    if if_match.strip() == "*":
+        return PRESENT
     try:
         (etag,) = parse_etags(if_match)
         return Digest.parse(etag)
     except (ValueError, DigestInvalid):
         raise PreconditionFailed(
-            'On a push, If-Match is one digest in quotes, as ETag gave it: "sha256:...".', {}
+            'On a push, If-Match is "*" or one digest in quotes, as ETag gave it: "sha256:...".', {}
         ) from None
 
 

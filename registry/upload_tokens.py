@@ -2,8 +2,8 @@
 
 The form is Distribution's, base64url(HMAC-SHA256(key, json) || json) with its four fields, so an upload
 that was begun there with the same `http.secret` is finished here, and the other way round. Ours adds
-the hash algorithm and the digest of the bytes so far, which Distribution passes over. It is JSON under
-a signature; nothing in it is believed before that is checked.
+the hash algorithm, the digest of the bytes so far and what a remote storage needs to go on, which
+Distribution passes over. It is JSON under a signature; nothing in it is believed before that is checked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 from storage.model.digest import CANONICAL, HEX_LENGTHS, Digest
 from storage.model.errors import DigestInvalid, UploadInvalid
 from storage.model.reference import RepositoryName
-from storage.uploads import Progress
+from storage.upload_session import Progress
 
 _SIGNATURE = 32
 _LIMIT = 4096
@@ -37,6 +37,10 @@ class UploadTokens:
         }
         if progress.digest is not None:
             content["Digest"] = str(progress.digest)
+        if progress.state:
+            content["State"] = progress.state
+        if progress.hash_state:
+            content["Hash"] = base64.b64encode(progress.hash_state).decode("ascii")
         message = json.dumps(content, separators=(",", ":")).encode("ascii")
         return base64.urlsafe_b64encode(self._sign(message) + message).decode("ascii")
 
@@ -72,6 +76,8 @@ def _progress(message: bytes, name: RepositoryName, upload_id: str) -> Progress:
             algorithm,
             None if digest is None else Digest.parse(digest),
             str(content.get("StartedAt", "")),
+            str(content.get("State", "")),
+            base64.b64decode(content.get("Hash", ""), validate=True),
         )
     except (ValueError, KeyError, TypeError, AttributeError, DigestInvalid):
         raise _invalid() from None

@@ -1,7 +1,7 @@
-"""Bounded memories that a worker keeps. Neither can make deleted content visible.
+"""Bounded memories that a worker keeps.
 
-What they hold is true for ever (the bytes of a digest) or only raises suspicion (an expected size);
-whether something exists is asked of the storage every time.
+What they hold is true for ever (the bytes of a digest), only raises suspicion (an expected size), or goes
+out of date by a clock that whoever uses them keeps (storage/remembered.py).
 """
 
 from __future__ import annotations
@@ -48,6 +48,15 @@ class Cache(Generic[K, V]):
             while self._weight > self._limit:
                 _, gone = self._entries.popitem(last=False)
                 self._weight -= self._weigh(gone)
+
+    def drop(self, key: K) -> None:
+        with self._lock:
+            if (old := self._entries.pop(key, None)) is not None:
+                self._weight -= self._weigh(old)
+
+    def entries(self) -> list[K]:
+        with self._lock:
+            return list(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -5,9 +5,10 @@
     ├── repositories/<name>
     │   ├── _manifests                            its existence makes <name> a repository
     │   │   ├── revisions/<alg>/<hex>/link        this manifest is in this repository
-    │   │   └── tags/<tag>
-    │   │       ├── current/link                  what the tag names now
-    │   │       └── index/<alg>/<hex>/link        what it ever named
+    │   │   ├── tags/<tag>
+    │   │   │   ├── current/link                  what the tag names now
+    │   │   │   └── index/<alg>/<hex>/link        what it ever named
+    │   │   └── holdfast                          ours: the last manifest was deleted (object stores)
     │   ├── _layers/<alg>/<hex>/link              this blob may be read through this repository
     │   ├── _uploads/<uuid>                       an upload in progress
     │   │   ├── data                              the bytes so far
@@ -18,6 +19,8 @@
     │           ├── complete                      every older revision has been looked at
     │           └── <alg>/<hex>/<alg>/<hex>       subject, then referrer: its descriptor
     └── holdfast                                  ours; Distribution passes over it
+        ├── catalog/<hex>                         a repository of this name (remote storage)
+        ├── catalog-complete                      every repository has one
         ├── secret                                signs upload tokens when none is configured
         ├── tmp/                                  files that are being written (filesystem)
         └── locks/                                (filesystem)
@@ -34,6 +37,8 @@ from storage.model.reference import RepositoryName, Tag
 ROOT = "docker/registry/v2"
 REPOSITORIES = f"{ROOT}/repositories"
 BLOBS = f"{ROOT}/blobs"
+CATALOG = f"{ROOT}/holdfast/catalog"
+CATALOG_COMPLETE = f"{ROOT}/holdfast/catalog-complete"
 SECRET = f"{ROOT}/holdfast/secret"
 TEMPORARY = f"{ROOT}/holdfast/tmp"
 LOCKS = f"{ROOT}/holdfast/locks"
@@ -52,6 +57,11 @@ def repository(name: RepositoryName) -> str:
 
 def manifests(name: RepositoryName) -> str:
     return f"{REPOSITORIES}/{name}/{MANIFESTS}"
+
+
+def emptied(name: RepositoryName) -> str:
+    """Only where storage has no directories: it keeps a repository that has no manifest any more."""
+    return f"{manifests(name)}/holdfast"
 
 
 def revisions(name: RepositoryName) -> str:
@@ -104,6 +114,11 @@ def upload_data(name: RepositoryName, upload_id: str) -> str:
 
 def upload_started(name: RepositoryName, upload_id: str) -> str:
     return f"{upload(name, upload_id)}/startedat"
+
+
+def upload_cancelled(name: RepositoryName, upload_id: str) -> str:
+    """Only where storage is remote: an upload without a byte is nowhere else."""
+    return f"{upload(name, upload_id)}/cancelled"
 
 
 def hash_states(name: RepositoryName, upload_id: str, algorithm: str) -> str:

@@ -8,6 +8,7 @@ writes it anew.
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 
 from storage.driver import Driver, ObjectNotFound
 from storage.model.digest import Digest
@@ -20,7 +21,7 @@ LENGTH_LIMIT = 256
 
 def parse(content: bytes, key: str) -> Digest | None:
     try:
-        return Digest.parse(content.decode("ascii").strip())
+        return _digest(content)
     except (UnicodeDecodeError, DigestInvalid):
         log.warning("damaged link %s counts as absent; a new push mends it", key)
         return None
@@ -35,10 +36,18 @@ def read(driver: Driver, key: str) -> Digest | None:
 
 
 def write(driver: Driver, key: str, digest: Digest) -> None:
-    """Write the link unless it is there and right: an unchanged link costs no write."""
-    if read(driver, key) != digest:
+    """Write the link unless it is there and right: an unchanged link costs no write.
+
+    Where storage is remote the two cost the same, so there it is written in any case.
+    """
+    if driver.remote or read(driver, key) != digest:
         driver.write(key, encode(digest))
 
 
 def encode(digest: Digest) -> bytes:
     return str(digest).encode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def _digest(content: bytes) -> Digest:
+    return Digest.parse(content.decode("ascii").strip())

@@ -33,8 +33,7 @@ def purge(
 ) -> Purged:
     """Remove every upload untouched for `age` seconds. One that cannot be removed is passed over."""
     removed = kept = failed = 0
-    for name, upload_id in _uploads(driver, ""):
-        touched = _touched(driver, name, upload_id)
+    for name, upload_id, touched in _remote(driver) if driver.remote else _local(driver):
         if touched is not None and now() - touched < age:
             kept += 1
             continue
@@ -52,7 +51,34 @@ def purge(
         except DriverError as error:
             log.warning("abandoned upload %s stays: %s", prefix, error)
             failed += 1
+    if not dry_run:
+        removed += driver.abort_unfinished(before=now() - age)
     return Purged(removed, kept, failed)
+
+
+_Touched = Iterator[tuple[RepositoryName, str, float | None]]
+
+
+def _local(driver: Driver) -> _Touched:
+    for name, upload_id in _uploads(driver, ""):
+        yield name, upload_id, _touched(driver, name, upload_id)
+
+
+def _remote(driver: Driver) -> _Touched:
+    """From one walk of all keys: to ask for the uploads of each repository would take longer."""
+    newest: dict[tuple[str, str], float] = {}
+    for info in driver.walk(layout.REPOSITORIES):
+        name, marked, rest = info.key[len(layout.REPOSITORIES) + 1 :].partition(
+            f"/{layout.UPLOADS}/"
+        )
+        if marked:
+            upload = name, rest.partition("/")[0]
+            newest[upload] = max(newest.get(upload, 0.0), info.modified)
+    for (name, upload_id), touched in newest.items():
+        try:
+            yield RepositoryName(name), upload_id, touched
+        except NameInvalid:
+            log.warning("%s is no name of a repository; its uploads stay", name)
 
 
 def _touched(driver: Driver, name: RepositoryName, upload_id: str) -> float | None:

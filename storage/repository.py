@@ -8,16 +8,19 @@ from functools import cached_property, lru_cache
 from storage import layout
 from storage.blobs import Blob, BlobMemory, Blobs, unknown
 from storage.cache import Cache
-from storage.catalog import Catalog, exists
+from storage.catalog import Catalog
+from storage.catalog_index import CatalogIndex
 from storage.driver import Driver, ObjectNotFound
 from storage.manifests import Manifests, StoredManifest
 from storage.model.digest import Digest
 from storage.model.errors import NameUnknown
 from storage.model.reference import RepositoryName, Tag
+from storage.presence import exists
+from storage.remembered import Memory, RememberingDriver, Staleness
 from storage.requirements import Requirements
 from storage.tags import Tags
 from storage.translation import translated
-from storage.uploads import Uploads
+from storage.uploads import Uploads, ended_uploads
 
 MANIFEST_CACHE_BYTES = 32 * 1024 * 1024
 REPOSITORIES_REMEMBERED = 1000
@@ -31,21 +34,32 @@ class Store:
         driver: Driver,
         requirements: Requirements | None = None,
         observe_cache: Callable[[bool], None] = lambda _: None,
+        staleness: Staleness | None = None,
     ) -> None:
-        self.driver = driver
+        memory = (
+            RememberingDriver(driver, Memory(staleness or Staleness())) if driver.remote else None
+        )
+        self.driver = driver = memory or driver
         self.requirements = requirements or Requirements()
-        self.catalog = Catalog(driver)
+        self.catalog_index = CatalogIndex(driver) if driver.remote else None
+        self.catalog = Catalog(driver, self.catalog_index)
         self.manifest_cache: Cache[Digest, StoredManifest] = Cache(
             MANIFEST_CACHE_BYTES, lambda stored: len(stored.content) + 500, observe_cache
         )
         self.blob_memory = BlobMemory()
-        immediate = driver.immediate()
+        self.ended_uploads = ended_uploads()
+        self.immediate_driver = immediate = driver.immediate()
         self._repositories = self._over(driver)
+        self._lookups = self._repositories if memory is None else self._over(memory.lookups())
         self._immediate = None if immediate is None else self._over(immediate)
 
     def repository(self, name: RepositoryName) -> Repository:
         """Costs nothing and asks nothing: a repository begins with its first push."""
         return self._repositories(name)
+
+    def lookups(self, name: RepositoryName) -> Repository:
+        """The repository for pulls, where what was there a moment ago counts as there (see `Staleness`)."""
+        return self._lookups(name)
 
     def immediately(self, name: RepositoryName) -> Repository | None:
         """The repository as far as it is in memory, or None where storage has no such view.
@@ -53,6 +67,11 @@ class Store:
         Its look-ups raise WouldBlock rather than wait, so an event loop may ask.
         """
         return None if self._immediate is None else self._immediate(name)
+
+    def enter(self, name: RepositoryName) -> None:
+        """Make a repository that is about to have its first manifest appear in the catalog."""
+        if self.catalog_index is not None:
+            self.catalog_index.enter(name)
 
     def _over(self, driver: Driver) -> Callable[[RepositoryName], Repository]:
         """Repositories hold no state, and most requests are for the same few."""
@@ -67,12 +86,12 @@ class Repository:
 
     @cached_property
     def blobs(self) -> Blobs:
-        patient = self._driver is self._store.driver
+        patient = self._driver is not self._store.immediate_driver
         return Blobs(self._driver, self.name, self._store.blob_memory, patient=patient)
 
     @cached_property
     def uploads(self) -> Uploads:
-        return Uploads(self._driver, self.name, self.blobs)
+        return Uploads(self._driver, self.name, self.blobs, self._store.ended_uploads)
 
     @cached_property
     def tags(self) -> Tags:
@@ -87,6 +106,7 @@ class Repository:
             self.tags,
             self._store.manifest_cache,
             self._store.requirements,
+            self._store.enter,
         )
 
     @translated

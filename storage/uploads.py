@@ -22,77 +22,83 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 
 from storage import layout
 from storage.blobs import Blobs
+from storage.cache import Cache
 from storage.driver import Busy, Conflict, Driver, DriverError, ObjectNotFound, Writer
-from storage.hashing import Hasher
 from storage.model.digest import CANONICAL, Digest
-from storage.model.errors import DigestInvalid, RangeInvalid, UploadUnknown
+from storage.model.errors import DigestInvalid, RangeInvalid
 from storage.model.reference import RepositoryName
 from storage.translation import translated
+from storage.upload_session import Progress, Session, unknown
 
 log = logging.getLogger("holdfast.storage")
 
-READ_SIZE = 1024 * 1024
-SMALL_CHUNK = 128 * 1024
-"""Bytes; chunks that are smaller on average cost less to copy together than to hash one by one."""
 BUSY_PATIENCE = 2.0
 """Seconds to wait for a writer whose client has gone and whose worker has yet to notice."""
+ENDED_REMEMBERED = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    upload_id: str
-    offset: int = 0
-    algorithm: str = CANONICAL
-    digest: Digest | None = None
-    started: str = ""
-
-
-def unknown() -> UploadUnknown:
-    return UploadUnknown(
-        "There is no such upload in this repository: it was finished, cancelled, or removed for its "
-        "age. Start a new one with POST."
-    )
+def ended_uploads() -> Cache[str, bool]:
+    """The memory of one store: uploads that ended in this process."""
+    return Cache(ENDED_REMEMBERED)
 
 
 class Uploads:
     """The uploads of one repository."""
 
-    def __init__(self, driver: Driver, name: RepositoryName, blobs: Blobs) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        name: RepositoryName,
+        blobs: Blobs,
+        ended: Cache[str, bool] | None = None,
+    ) -> None:
         self._driver = driver
         self._name = name
         self._blobs = blobs
+        self._ended = ended_uploads() if ended is None else ended
 
     @translated
     def start(self, algorithm: str = CANONICAL) -> Progress:
         """A new upload, durable: a restart does not forget it."""
         upload_id = str(uuid.uuid4())
         started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._driver.write(layout.upload_started(self._name, upload_id), started.encode("ascii"))
+        if not self._driver.remote:
+            key = layout.upload_started(self._name, upload_id)
+            self._driver.write(key, started.encode("ascii"))
         return Progress(upload_id, algorithm=algorithm, started=started)
 
     @translated
-    def status(self, upload_id: str) -> Progress:
-        """What the storage holds, whoever wrote it. Raises UploadUnknown."""
+    def status(self, upload_id: str, *, begun: bool = False) -> Progress:
+        """What the storage holds, whoever wrote it. Raises UploadUnknown.
+
+        `begun`: the caller has proof that the upload was started. Without it, one that has no byte
+        yet is unknown to a remote storage.
+        """
         started = self._started(upload_id)
-        return Progress(upload_id, offset=self._size(upload_id), started=started)
+        size = self._size(upload_id)
+        if self._driver.remote and size == 0 and (not begun or self._is_cancelled(upload_id)):
+            raise unknown()
+        return Progress(upload_id, offset=size, started=started)
 
     @translated
-    def resume(self, progress: Progress) -> Session:
-        """Become the one writer of an upload. Raises UploadUnknown, RangeInvalid."""
-        started = self._started(progress.upload_id)
-        writer = self._writer(progress)
+    def resume(self, progress: Progress, final: Digest | None = None) -> Session:
+        """Become the one writer of an upload. Raises UploadUnknown, RangeInvalid.
+
+        `final` says that the session ends in a commit as that digest; if it does not, what it
+        appended may be lost.
+        """
+        started = self._started(progress.upload_id) or progress.started
+        writer = self._writer(progress, "" if final is None else layout.blob(final))
         try:
             if writer.size != progress.offset:
                 raise _misplaced(progress.offset, writer.size)
-            return Session(self._driver, self._name, replace(progress, started=started), writer)
+            progress = replace(progress, started=started)
+            return Session(self._driver, self._name, progress, writer, final)
         except BaseException:
             writer.close()
             raise
@@ -113,7 +119,7 @@ class Uploads:
             )
         session.publish(layout.blob(expected))
         self._blobs.link(expected)
-        self.clear(session.progress.upload_id)
+        self._end(session.progress.upload_id)
 
     @translated
     def finished(self, progress: Progress, expected: Digest) -> bool:
@@ -123,7 +129,7 @@ class Uploads:
         proves, and it was published but not yet linked: then it is linked now.
         """
         if self._blobs.has(expected):
-            self.clear(progress.upload_id)
+            self._end(progress.upload_id)
             return True
         if progress.digest != expected or progress.offset == 0:
             return False
@@ -134,7 +140,7 @@ class Uploads:
         if size != progress.offset:
             return False
         self._blobs.link(expected)
-        self.clear(progress.upload_id)
+        self._end(progress.upload_id)
         return True
 
     @translated
@@ -142,15 +148,36 @@ class Uploads:
         """Forget an upload and its bytes. Raises UploadUnknown."""
         self._started(upload_id)
         self._driver.delete_tree(layout.upload(self._name, upload_id))
+        if self._driver.remote:
+            self._driver.write(layout.upload_cancelled(self._name, upload_id), b"")
+            self._ended.put(upload_id, True)
 
     def clear(self, upload_id: str) -> None:
-        """Remove what a finished upload leaves. A failure is only logged: the purge comes by later."""
+        """Remove what an upload leaves. A failure is only logged: the purge comes by later."""
         try:
             self._driver.delete_tree(layout.upload(self._name, upload_id))
         except DriverError as error:
             log.warning("upload %s of %s was not cleared away: %s", upload_id, self._name, error)
 
+    def _end(self, upload_id: str) -> None:
+        if self._driver.remote:  # whose driver removes by itself what it has published
+            self._ended.put(upload_id, True)
+        else:
+            self.clear(upload_id)
+
+    def _is_cancelled(self, upload_id: str) -> bool:
+        try:
+            self._driver.stat(layout.upload_cancelled(self._name, upload_id))
+        except ObjectNotFound:
+            return False
+        return True
+
     def _started(self, upload_id: str) -> str:
+        """When, for those who ask; a remote storage is not asked: the client carries what is known."""
+        if self._driver.remote:
+            if self._ended.get(upload_id):
+                raise unknown()
+            return ""
         try:
             content = self._driver.read(layout.upload_started(self._name, upload_id), length=64)
         except ObjectNotFound:
@@ -163,28 +190,44 @@ class Uploads:
         except ObjectNotFound:
             return 0
 
-    def _writer(self, progress: Progress) -> Writer:
+    def _writer(self, progress: Progress, final: str) -> Writer:
         """The data begin with the first byte, not with the session: an empty upload has none."""
+        if self._driver.remote:
+            return self._remote_writer(progress, final)
         key = layout.upload_data(self._name, progress.upload_id)
         patience = time.monotonic() + BUSY_PATIENCE
         while True:
             try:
-                return self._driver.writer(key, create=False)
+                return self._driver.writer(key, create=False, final=final)
             except ObjectNotFound:
                 if progress.offset:
                     raise unknown() from None
                 try:
-                    return self._driver.writer(key, create=True)
+                    return self._driver.writer(key, create=True, final=final)
                 except (Conflict, Busy):  # another request was faster to create or to take it
                     continue
             except Busy:
                 if time.monotonic() > patience:
-                    raise RangeInvalid(
-                        "Another request is writing to this upload. Ask for its status, and go on "
-                        "from there.",
-                        offset=self._size(progress.upload_id),
-                    ) from None
+                    raise self._occupied(progress) from None
                 time.sleep(0.02)
+
+    def _remote_writer(self, progress: Progress, final: str) -> Writer:
+        key = layout.upload_data(self._name, progress.upload_id)
+        create = progress.offset == 0
+        try:
+            return self._driver.writer(key, create=create, state=progress.state, final=final)
+        except ObjectNotFound:
+            raise unknown() from None
+        except Conflict:
+            raise _misplaced(0, self._size(progress.upload_id)) from None
+        except Busy:
+            raise self._occupied(progress) from None
+
+    def _occupied(self, progress: Progress) -> RangeInvalid:
+        return RangeInvalid(
+            "Another request is writing to this upload. Ask for its status, and go on from there.",
+            offset=self._size(progress.upload_id),
+        )
 
 
 def _misplaced(start: int, size: int) -> RangeInvalid:
@@ -192,163 +235,3 @@ def _misplaced(start: int, size: int) -> RangeInvalid:
         f"The upload has {size} bytes, so the next chunk begins at {size}, not at {start}.",
         offset=size,
     )
-
-
-class Session:
-    """An upload while one request writes to it. Not thread-safe, though it may move between threads."""
-
-    def __init__(
-        self, driver: Driver, name: RepositoryName, progress: Progress, writer: Writer
-    ) -> None:
-        self._driver = driver
-        self._name = name
-        self._writer = writer
-        self._hasher: Hasher | None = None
-        self._begun = False
-        # An offset alone is only what status() saw; that much may not have reached the disk.
-        self._synced = progress.offset if progress.digest is not None else 0
-        self.progress = progress
-
-    @property
-    def size(self) -> int:
-        return self._writer.size
-
-    @translated
-    def append(self, chunks: Sequence[bytes]) -> None:
-        """Hash and store. After StorageFull or Unavailable the upload holds what `size` says."""
-        if not self._begun:
-            self._begun = True
-            self._hasher = self._take_up(self.progress.algorithm, exactly=True)
-        if sum(map(len, chunks)) < len(chunks) * SMALL_CHUNK:
-            chunks = [b"".join(chunks)]
-        before = self._writer.size
-        try:
-            self._writer.append(chunks)
-        finally:
-            if self._hasher is not None:
-                _hash(self._hasher, chunks, self._writer.size - before)
-
-    @translated
-    def checkpoint(self) -> Progress:
-        """Make what came so far durable, and say how to go on from it, here or elsewhere."""
-        self._sync()
-        hasher = self._hasher
-        digest = self.progress.digest if self.size == self.progress.offset else None
-        if hasher is not None and hasher.length == self.size:
-            digest = hasher.digest()
-            self._leave_state(hasher)
-        self.progress = replace(self.progress, offset=self.size, digest=digest)
-        return self.progress
-
-    def verify(self, expected: Digest) -> Digest:
-        """The digest, in the algorithm of `expected`, of all that the upload holds."""
-        self._sync()
-        known = self.progress.digest
-        if known is not None and known.algorithm == expected.algorithm and not self._grown:
-            return known
-        hasher = self._hasher
-        if hasher is None or hasher.algorithm != expected.algorithm or hasher.length != self.size:
-            hasher = self._read_again(expected.algorithm)
-        return hasher.digest()
-
-    def publish(self, key: str) -> None:
-        try:
-            self._writer.publish(key)
-        except ObjectNotFound:
-            raise unknown() from None
-
-    def close(self) -> None:
-        """Never fails: closing promises nothing, and what was promised before is kept."""
-        try:
-            self._writer.close()
-        except DriverError as error:
-            log.warning("upload %s was not let go of: %s", self.progress.upload_id, error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def _grown(self) -> bool:
-        return self._writer.size != self.progress.offset
-
-    def _sync(self) -> None:
-        """After a failed sync nobody can tell what is on the disk, and a second one would say "all of
-        it": the upload is given up, and the client starts anew.
-        """
-        if self._synced == self._writer.size != 0:
-            return
-        try:
-            self._writer.sync()
-        except DriverError:
-            self._driver.delete_tree(layout.upload(self._name, self.progress.upload_id))
-            raise
-        self._synced = self._writer.size
-
-    def _leave_state(self, hasher: Hasher) -> None:
-        """Best effort: without it the data are read again."""
-        state = hasher.export()
-        if state is None:
-            return
-        key = layout.hash_state(
-            self._name, self.progress.upload_id, hasher.algorithm, hasher.length
-        )
-        try:
-            self._driver.write(key, state)
-        except DriverError as error:
-            log.warning("hash state of upload %s not kept: %s", self.progress.upload_id, error)
-
-    def _take_up(self, algorithm: str, *, exactly: bool) -> Hasher | None:
-        """The hash of the data up to here, or of as many as an older state covers."""
-        if self.progress.offset == 0 and exactly:
-            return Hasher(algorithm)
-        prefix = layout.hash_states(self._name, self.progress.upload_id, algorithm)
-        offsets = (
-            [self.progress.offset]
-            if exactly
-            else sorted(
-                (
-                    int(child.name)
-                    for child in self._driver.list(prefix)
-                    if child.name.isdecimal() and 0 < int(child.name) <= self.size
-                ),
-                reverse=True,
-            )
-        )
-        for offset in offsets:
-            try:
-                state = self._driver.read(f"{prefix}/{offset}", length=1024)
-            except ObjectNotFound:
-                continue
-            hasher = Hasher.resume(algorithm, state)
-            if hasher is not None and hasher.length == offset:
-                return hasher
-        return None if exactly else Hasher(algorithm)
-
-    def _read_again(self, algorithm: str) -> Hasher:
-        hasher = self._take_up(algorithm, exactly=False) or Hasher(algorithm)
-        if hasher.length == self.size:
-            return hasher
-        key = layout.upload_data(self._name, self.progress.upload_id)
-        reader = self._driver.open_growing(key)
-        try:
-            while data := reader.read_at(hasher.length, READ_SIZE):
-                hasher.update(data)
-        finally:
-            reader.close()
-        return hasher
-
-
-def _hash(hasher: Hasher, chunks: Sequence[bytes], length: int) -> None:
-    for chunk in chunks:
-        if length <= 0:
-            break
-        hasher.update(chunk if len(chunk) <= length else chunk[:length])
-        length -= len(chunk)

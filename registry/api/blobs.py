@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
+
 from starlette.responses import Response
 
 from registry.api.call import Call, Handlers
 from registry.errors import record, respond
 from registry.parsing import parse_etags
+from registry.redirects import LIFETIME
 from registry.responses import ByteRange, ContentResponse, Unsatisfiable, etag, parse_range
+from storage import layout
+from storage.blobs import Blob
+from storage.driver import DriverError, Reader
 from storage.model import mediatype
 from storage.model.digest import Digest
 
@@ -28,7 +35,7 @@ def _headers(digest: Digest, length: int) -> dict[str, str]:
 
 async def head(call: Call) -> Response:
     digest = call.target.digest
-    blob = await call.look_up(lambda repository: repository.blobs.stat(digest))
+    blob = await call.look_up(lambda repository: repository.blobs.stat(digest), surely=True)
     if (unchanged := _not_modified(call, digest)) is not None:
         return unchanged
     return Response(headers=_headers(digest, blob.size))
@@ -36,7 +43,9 @@ async def head(call: Call) -> Response:
 
 async def get(call: Call) -> Response:
     digest = call.target.digest
-    blob, reader = await call.look_up(lambda repository: repository.blobs.open(digest))
+    if (elsewhere := await _redirected(call, digest)) is not None:
+        return elsewhere
+    blob, reader = await call.look_up(lambda repository: repository.blobs.open(digest), _let_go)
     try:
         if (unchanged := _not_modified(call, digest)) is not None:
             reader.close()
@@ -46,7 +55,7 @@ async def get(call: Call) -> Response:
         reader.close()
         record(call.request, error.code)
         return respond(error, {"Content-Range": f"bytes */{error.size}"})
-    except BaseException:
+    except BaseException:  # a cancelled request, too, must not leave the file open
         reader.close()
         raise
     status = 200 if span is None else 206
@@ -60,10 +69,40 @@ async def get(call: Call) -> Response:
     return response
 
 
+async def _redirected(call: Call, digest: Digest) -> Response | None:
+    """The way to the object store, or None if the client is served here."""
+    store = call.services.store
+    if not store.driver.remote or not call.services.redirects.allowed(
+        call.request.scope["holdfast"].client, call.header("user-agent")
+    ):
+        return None
+    blob = await call.look_up(lambda repository: repository.blobs.stat(digest))
+    if (unchanged := _not_modified(call, digest)) is not None:
+        return unchanged
+    presign = partial(store.driver.presign, layout.blob(blob.stored), lifetime=LIFETIME)
+    url = await call.threads.run(presign)
+    if url is None:
+        return None
+    headers = {
+        "Location": url,
+        "Docker-Content-Digest": str(digest),
+        "Content-Length": "0",
+        "Cache-Control": "no-store",
+    }
+    return Response(status_code=307, headers=headers)
+
+
 async def delete(call: Call) -> Response:
     call.require_deletes()
+    call.threads.require()
     await call.threads.run(call.repository.blobs.delete, call.target.digest)
     return Response(status_code=202, headers={"Content-Length": "0"})
+
+
+def _let_go(found: tuple[Blob, Reader]) -> None:
+    """Of content that was found too late. Nobody waits to hear that it could not be closed."""
+    with contextlib.suppress(DriverError):
+        found[1].close()
 
 
 def _range(call: Call, digest: Digest) -> str | None:

@@ -1,11 +1,17 @@
-"""`_catalog`: the repositories, as Distribution lists them."""
+"""`_catalog`: the repositories, as Distribution lists them, but only those the caller may pull from."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from starlette.responses import JSONResponse, Response
 
+from auth.model import CATALOG
+from registry.access import may_pull
 from registry.api.call import Call, Handlers
 from registry.responses import next_page
+from storage.model.reference import RepositoryName
 
 DEFAULT = 100
 
@@ -17,12 +23,20 @@ async def get(call: Call) -> Response:
     if size == 0:
         return JSONResponse({"repositories": []})
     size = min(DEFAULT, limit) if size is None else size
-    catalog = call.services.store.catalog
-    names, more = await call.threads.run(catalog.list, after=after, limit=size)
+    look = partial(call.services.store.catalog.list, after=after, limit=size, shown=_shown(call))
+    names, more = await call.threads.look_up(look)
     headers = {}
     if more:
         headers = next_page(call.services.links.path("/v2/_catalog"), last=str(names[-1]), n=size)
     return JSONResponse({"repositories": [str(name) for name in names]}, headers=headers)
+
+
+def _shown(call: Call) -> Callable[[RepositoryName], bool] | None:
+    """Which names the caller may see; None for all of them."""
+    authorizer = call.services.authorizer
+    if authorizer.reads_everything or authorizer.permits(call.identity, CATALOG):
+        return None
+    return lambda name: may_pull(authorizer, call.identity, name)
 
 
 HANDLERS: Handlers = {"GET": get, "HEAD": get}

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from starlette.responses import Response
 
+from registry.access import may_pull
 from registry.api.call import Call, Handlers
 from registry.errors import record, respond
 from registry.parsing import parse_chunk
@@ -24,10 +26,11 @@ from storage.model.errors import (
     NameInvalid,
     RangeInvalid,
     RegistryError,
+    UploadInvalid,
     UploadUnknown,
 )
 from storage.model.reference import RepositoryName
-from storage.uploads import Progress, Session
+from storage.upload_session import Progress, Session
 
 log = logging.getLogger("holdfast.uploads")
 
@@ -53,7 +56,13 @@ async def start(call: Call) -> Response:
 
 
 async def status(call: Call) -> Response:
-    progress = await call.threads.run(call.repository.uploads.status, call.target.upload_id)
+    try:
+        _progress_of(call)
+        begun = True
+    except UploadInvalid:  # the URL need not be whole: the storage knows all but an empty upload
+        begun = False
+    look = partial(call.repository.uploads.status, call.target.upload_id, begun=begun)
+    progress = await call.threads.run(look)
     return Response(status_code=204, headers=_progress_headers(call, progress))
 
 
@@ -93,7 +102,7 @@ async def finish(call: Call) -> Response:
     expected = call.query.digest()
     progress, start = _progress_of(call), _chunk_start(call)
     try:
-        session = await _resume(call, progress, start)
+        session = await _resume(call, progress, start, expected)
     except RangeInvalid as error:
         return _misplaced(call, progress, error)
     except UploadUnknown:
@@ -113,7 +122,7 @@ async def _push_whole(call: Call, expected: Digest) -> Response:
     uploads = call.repository.uploads
     progress = await call.threads.run(uploads.start, expected.algorithm)
     try:
-        session = await call.threads.run(uploads.resume, progress)
+        session = await call.threads.run(uploads.resume, progress, expected)
         try:
             await call.services.uploading.receive(call.body(), session)
             await call.threads.run(uploads.commit, session, expected)
@@ -137,6 +146,8 @@ async def _mount(call: Call) -> Response | None:
     repository = call.repository
     try:
         if name is not None:
+            if not may_pull(call.services.authorizer, call.identity, name):
+                return None
             blobs = call.services.store.repository(name).blobs
             await call.threads.run(repository.blobs.mount, digest, blobs)
         elif call.services.authorizer.reads_everything:
@@ -148,14 +159,17 @@ async def _mount(call: Call) -> Response | None:
     return _created(call, digest)
 
 
-async def _resume(call: Call, progress: Progress, start: int | None) -> Session:
+async def _resume(
+    call: Call, progress: Progress, start: int | None, final: Digest | None = None
+) -> Session:
     if start is not None and start != progress.offset:
-        held = await call.threads.run(call.repository.uploads.status, progress.upload_id)
+        look = partial(call.repository.uploads.status, progress.upload_id, begun=True)
+        held = await call.threads.run(look)
         raise RangeInvalid(
             f"The chunk begins at {start}, but the upload has {held.offset} bytes.",
             offset=held.offset,
         )
-    return await call.threads.run(call.repository.uploads.resume, progress)
+    return await call.threads.run(call.repository.uploads.resume, progress, final)
 
 
 def _progress_of(call: Call) -> Progress:
@@ -181,7 +195,7 @@ def _progress_headers(call: Call, progress: Progress) -> dict[str, str]:
 def _misplaced(call: Call, progress: Progress, error: RangeInvalid) -> Response:
     """416, with what the client needs to go on at the right place."""
     record(call.request, error.code)
-    held = replace(progress, offset=error.offset, digest=None)
+    held = replace(progress, offset=error.offset, digest=None, state="", hash_state=b"")
     headers: Mapping[str, str] = _progress_headers(call, held)
     kept = {key: value for key, value in headers.items() if key != "Content-Length"}
     return respond(error, kept)

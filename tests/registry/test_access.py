@@ -8,11 +8,22 @@ from collections.abc import Sequence
 import pytest
 
 from auth.anonymous import AllowAll
-from auth.model import CATALOG, Access, Identity, Refused, repository
+from auth.model import (
+    CATALOG,
+    Access,
+    Asking,
+    Denied,
+    Identity,
+    Refused,
+    Throttled,
+    Undecided,
+    repository,
+)
 from registry import access
 from registry.app import HANDLERS
-from registry.errors import MethodNotAllowed
+from registry.errors import MethodNotAllowed, status_of
 from registry.parsing import Kind, parse_target
+from storage.model import errors
 from storage.model.errors import Unauthorized
 
 HEX = "0" * 64
@@ -68,14 +79,22 @@ def test_what_is_needed(kind: Kind, method: str) -> None:
 class Refuser:
     reads_everything = False
 
-    async def authorize(self, credentials: str | None, wanted: Sequence[Access]) -> Identity:
-        raise Refused(f"Log in first, {credentials}.", challenge='Basic realm="x"')
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    async def authorize(self, asking: Asking, wanted: Sequence[Access]) -> Identity:
+        raise self._error or Refused(
+            f"Log in first, {asking.authorization}.", challenge='Basic realm="x"'
+        )
+
+    def permits(self, identity: Identity, access: Access) -> bool:
+        return False
 
 
 def test_a_refusal_carries_the_challenge_and_what_was_wanted() -> None:
     target = parse_target(b"/a/manifests/x")
     with pytest.raises(Unauthorized) as caught:
-        asyncio.run(access.authorize(Refuser(), "nobody", target, "PUT"))
+        asyncio.run(access.authorize(Refuser(), Asking("nobody"), target, "PUT"))
     assert caught.value.challenge == 'Basic realm="x"'
     assert caught.value.message == "Log in first, nobody."
     assert caught.value.detail == [
@@ -86,11 +105,30 @@ def test_a_refusal_carries_the_challenge_and_what_was_wanted() -> None:
 
 def test_a_method_that_is_not_there_is_refused_before_the_authorizer_is_asked() -> None:
     with pytest.raises(MethodNotAllowed):
-        asyncio.run(access.authorize(Refuser(), None, parse_target(b"/_catalog"), "DELETE"))
+        asyncio.run(access.authorize(Refuser(), Asking(), parse_target(b"/_catalog"), "DELETE"))
 
 
 def test_without_access_control_everybody_is_nobody() -> None:
     identity = asyncio.run(
-        access.authorize(AllowAll(), None, parse_target(b"/a/manifests/x"), "PUT")
+        access.authorize(AllowAll(), Asking(), parse_target(b"/a/manifests/x"), "PUT")
     )
     assert identity == Identity()
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "status"),
+    [
+        (Denied("Ask your administrator."), errors.Denied, 403),
+        (Throttled("Wait a minute.", retry_after=60), errors.TooManyRequests, 429),
+        (Undecided("The users' file cannot be read."), errors.Unavailable, 503),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_each_way_to_say_no_has_its_status(
+    raised: Exception, error: type[errors.RegistryError], status: int
+) -> None:
+    with pytest.raises(error, match=str(raised.args[0])) as caught:
+        asyncio.run(
+            access.authorize(Refuser(raised), Asking(), parse_target(b"/a/manifests/x"), "GET")
+        )
+    assert status_of(caught.value) == status

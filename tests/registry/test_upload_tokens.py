@@ -16,7 +16,7 @@ from registry.upload_tokens import UploadTokens
 from storage.model.digest import Digest
 from storage.model.errors import UploadInvalid
 from storage.model.reference import RepositoryName
-from storage.uploads import Progress
+from storage.upload_session import Progress
 
 SECRET = b"secret"
 NAME = RepositoryName("team/app")

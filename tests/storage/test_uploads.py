@@ -26,7 +26,8 @@ from storage.model.errors import (
 )
 from storage.model.reference import RepositoryName
 from storage.repository import Repository
-from storage.uploads import Progress, Uploads
+from storage.upload_session import Progress
+from storage.uploads import Uploads
 
 NAME = RepositoryName("team/app")
 CONTENT = bytes(range(256)) * 40
@@ -148,8 +149,8 @@ class Counting(MemoryDriver):
 
         return CountingReader()
 
-    def writer(self, key: str, *, create: bool) -> MemoryWriter:
-        writer = super().writer(key, create=create)
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> MemoryWriter:
+        writer = super().writer(key, create=create, state=state, final=final)
         counter, sync = self, writer.sync
 
         def counted() -> None:
@@ -436,8 +437,8 @@ class Faulty(MemoryDriver):
         self.sync_fails = False
         self.fails: tuple[str, ...] = ()
 
-    def writer(self, key: str, *, create: bool) -> Writer:  # type: ignore[override]  # a writer it is
-        return FaultyWriter(super().writer(key, create=create), self)
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> Writer:  # type: ignore[override]  # a writer it is
+        return FaultyWriter(super().writer(key, create=create, state=state, final=final), self)
 
     def write(self, key: str, data: bytes) -> None:
         if any(part in key for part in self.fails):
@@ -551,12 +552,12 @@ class Contended(MemoryDriver):
         super().__init__()
         self.how: type[DriverError] | None = how
 
-    def writer(self, key: str, *, create: bool) -> MemoryWriter:
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> MemoryWriter:
         if create and self.how is not None:
             how, self.how = self.how, None
             super().writer(key, create=True).close()
             raise how("another was faster")
-        return super().writer(key, create=create)
+        return super().writer(key, create=create, state=state, final=final)
 
 
 @pytest.mark.parametrize("how", [Conflict, Busy])

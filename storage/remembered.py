@@ -1,0 +1,230 @@
+"""A short memory in front of a remote storage, for pulls alone.
+
+Where each question is a request to another machine, an image that a hundred nodes pull at once would ask
+the same few questions a hundred times. What is remembered is that a link or a blob is there: never that
+one is absent, never what a listing said, and a tag only if the operator allows it. Who writes, or
+decides whether a push may rely on something, asks the storage itself.
+
+How stale an answer can be is `Staleness`: so long can something that another node has deleted still be
+pulled through this one. What this process deletes it forgets at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage import layout
+from storage.cache import Cache
+from storage.driver import (
+    Anything,
+    Child,
+    Driver,
+    ObjectInfo,
+    Reader,
+    WouldBlock,
+    Writer,
+)
+
+REMEMBERED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Staleness:
+    """Seconds for which something found is believed to be there still; 0 asks every time."""
+
+    links: float = 30.0
+    """Of layers and revisions, and the blobs they name."""
+    tags: float = 0.0
+
+    def of(self, key: str) -> float:
+        if key.startswith(layout.BLOBS) or "/_layers/" in key or "/_manifests/revisions/" in key:
+            return self.links
+        return self.tags if key.endswith("/current/link") else 0.0
+
+
+class Memory:
+    """What was found, and until when it is believed. Thread-safe.
+
+    A note that was begun before a change and is made after it can bring back what is gone, so each is
+    believed from the time of its question and for no longer than the staleness.
+    """
+
+    def __init__(self, staleness: Staleness, clock: Callable[[], float] = time.monotonic) -> None:
+        self._staleness = staleness
+        self._clock = clock
+        self._read: Cache[str, tuple[float, bytes]] = Cache(REMEMBERED)
+        self._stat: Cache[str, tuple[float, ObjectInfo]] = Cache(REMEMBERED)
+
+    def read(self, key: str) -> bytes | None:
+        found = self._read.get(key)
+        return found[1] if found is not None and found[0] > self._clock() else None
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        found = self._stat.get(key)
+        return found[1] if found is not None and found[0] > self._clock() else None
+
+    def has_read(self, key: str, content: bytes, asked: float) -> None:
+        if seconds := self._staleness.of(key):
+            self._read.put(key, (asked + seconds, content))
+
+    def has_found(self, info: ObjectInfo, asked: float) -> None:
+        if seconds := self._staleness.of(info.key):
+            self._stat.put(info.key, (asked + seconds, info))
+
+    @contextmanager
+    def forgetting(self, *keys: str, below: str = "") -> Iterator[None]:
+        """Around a change of the keys: also what is noted while it goes on is forgotten."""
+        try:
+            yield
+        finally:
+            for cache in (self._read, self._stat):
+                for key in keys:
+                    cache.drop(key)
+                if below:
+                    for key in cache.entries():
+                        if key.startswith(f"{below}/"):
+                            cache.drop(key)
+
+    def now(self) -> float:
+        return self._clock()
+
+
+class RememberingDriver:
+    """A driver that notes what is found. It answers from the storage itself; its views do not.
+
+    Everything but read() and stat() is the inner driver's; what changes a key also forgets it.
+    """
+
+    def __init__(self, inner: Driver, memory: Memory) -> None:
+        self._inner = inner
+        self._memory = memory
+
+    def lookups(self) -> Driver:
+        """A view that answers from memory what is there, and asks for the rest."""
+        return _Lookups(self._inner, self._memory)
+
+    def immediate(self) -> Driver:
+        return _Immediate(self._inner, self._memory)
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        asked = self._memory.now()
+        content = self._inner.read(key, offset=offset, length=length)
+        if offset == 0 and (length is None or len(content) < length):
+            self._memory.has_read(key, content, asked)
+        return content
+
+    def stat(self, key: str) -> ObjectInfo:
+        asked = self._memory.now()
+        info = self._inner.stat(key)
+        self._memory.has_found(info, asked)
+        return info
+
+    def write(self, key: str, data: bytes) -> None:
+        with self._memory.forgetting(key):
+            self._inner.write(key, data)
+
+    def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
+        with self._memory.forgetting(key):
+            self._inner.swap(key, data, expected=expected)
+
+    def delete(self, key: str) -> None:
+        with self._memory.forgetting(key):
+            self._inner.delete(key)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        listed = list(keys)
+        with self._memory.forgetting(*listed):
+            self._inner.delete_many(listed)
+
+    def delete_tree(self, prefix: str) -> None:
+        with self._memory.forgetting(below=prefix):
+            self._inner.delete_tree(prefix)
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    @property
+    def remote(self) -> bool:
+        return self._inner.remote
+
+    def open(self, key: str) -> Reader:
+        return self._inner.open(key)
+
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> Writer:
+        return self._inner.writer(key, create=create, state=state, final=final)
+
+    def stat_growing(self, key: str) -> ObjectInfo:
+        return self._inner.stat_growing(key)
+
+    def open_growing(self, key: str) -> Reader:
+        return self._inner.open_growing(key)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
+        return self._inner.list(prefix, after=after)
+
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        return self._inner.walk(prefix)
+
+    def abort_unfinished(self, *, before: float) -> int:
+        return self._inner.abort_unfinished(before=before)
+
+    def prune(self, prefix: str) -> None:
+        self._inner.prune(prefix)
+
+    def presign(self, key: str, *, lifetime: int) -> str | None:
+        return self._inner.presign(key, lifetime=lifetime)
+
+    def local_path(self, key: str) -> Path | None:
+        return self._inner.local_path(key)
+
+    def check(self) -> None:
+        self._inner.check()
+
+
+class _Lookups(RememberingDriver):
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        content = self._memory.read(key)
+        if content is None:
+            return super().read(key, offset=offset, length=length)
+        return content[offset : None if length is None else offset + length]
+
+    def stat(self, key: str) -> ObjectInfo:
+        return self._memory.stat(key) or super().stat(key)
+
+
+class _Immediate(_Lookups):
+    """What is in memory, or WouldBlock."""
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        if self._memory.read(key) is None:
+            raise WouldBlock(key)
+        return super().read(key, offset=offset, length=length)
+
+    def stat(self, key: str) -> ObjectInfo:
+        info = self._memory.stat(key)
+        if info is None:
+            raise WouldBlock(key)
+        return info
+
+    def open(self, key: str) -> Reader:
+        raise WouldBlock(key)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
+        raise WouldBlock(prefix)
+
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        raise WouldBlock(prefix)
+
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> Writer:
+        raise WouldBlock(key)
+
+    def write(self, key: str, data: bytes) -> None:
+        raise WouldBlock(key)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        raise WouldBlock("delete_many")
