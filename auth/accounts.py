@@ -41,6 +41,9 @@ _WAITING_LIMIT: Final = 64
 _COST_LIMIT: Final = 16
 _USUAL_COST: Final = 10
 
+NAME_RULE: Final = "a name has no spaces, colons, commas, asterisks or braces"
+
+_NAME = re.compile(r"[^\s:,*{}]+")
 _BCRYPT = re.compile(rb"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 
 
@@ -58,6 +61,9 @@ class Accounts(Protocol):
         it is disabled, and the time does not tell which. Raises Undecided if too many are waiting.
         """
 
+    async def remembered(self, name: str, password: str) -> Account | None:
+        """The account if this password was right a moment ago and still is; None says nothing."""
+
     async def find(self, name: str) -> Account | None:
         """The account as it is now, without a password; None if it may not log in."""
 
@@ -70,6 +76,11 @@ class Accounts(Protocol):
     @property
     def problem(self) -> str | None:
         """Why what is in force is not what the operator wrote last, or None."""
+
+
+def is_name(text: str) -> bool:
+    """Whether users and groups may be called so: what stands for more elsewhere is no name."""
+    return len(text) <= NAME_LIMIT and _NAME.fullmatch(text) is not None and text.isprintable()
 
 
 def usable(stored: bytes) -> bool:
@@ -189,6 +200,13 @@ class Combined:
             if await part.find(name) is not None:
                 owner = part
         return self._completed(await owner.check(name, password))
+
+    async def remembered(self, name: str, password: str) -> Account | None:
+        for part in self._parts:
+            account = await part.remembered(name, password)
+            if account is not None:
+                return self._completed(account)
+        return None
 
     async def find(self, name: str) -> Account | None:
         found = [account for part in self._parts if (account := await part.find(name))]

@@ -35,7 +35,7 @@ class Event:
 
 
 class Audit(Protocol):
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, /) -> None:
         """Never raises and never waits; may be called from any thread."""
 
 

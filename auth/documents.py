@@ -57,7 +57,9 @@ class Document:
                 self.problem(key, "a key is to be text")
             elif key.value in found:
                 first = line(found[key.value][0])
-                self.problem(key, f"{shown(key.value)} is written already on line {first}; keep one")
+                self.problem(
+                    key, f"{shown(key.value)} is written already on line {first}; keep one"
+                )
             else:
                 found[key.value] = (key, value)
         return found
@@ -69,7 +71,9 @@ class Document:
         entries = self.entries(node, what)
         for name, (key, _) in entries.items():
             if name not in known:
-                self.problem(key, f"{shown(name)} is not a key of {what}; {suggestion(name, known)}")
+                self.problem(
+                    key, f"{shown(name)} is not a key of {what}; {suggestion(name, known)}"
+                )
         if isinstance(node, yaml.MappingNode):
             for name in required:
                 if name not in entries:

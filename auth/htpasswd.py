@@ -43,7 +43,9 @@ def parse(data: bytes) -> Entries:
             continue
         name, colon, stored = line.partition(b":")
         if not colon or not name or not stored:
-            raise ValueError(f"line {number} is not `name:hash`; make one with `htpasswd -nB NAME`.")
+            raise ValueError(
+                f"line {number} is not `name:hash`; make one with `htpasswd -nB NAME`."
+            )
         try:
             user = name.decode("utf-8")
         except UnicodeDecodeError:
@@ -102,6 +104,12 @@ class HtpasswdFile:
             return None
         account = await self.find(name)
         return account if account is not None and account.stamp == stamp(stored) else None
+
+    async def remembered(self, name: str, password: str) -> Account | None:
+        stored = (await self._entries()).hashes.get(name)
+        if stored is None or not self._passwords.remembers(name, password, stored):
+            return None
+        return Account(name, stamp=stamp(stored))
 
     async def find(self, name: str) -> Account | None:
         stored = (await self._entries()).hashes.get(name)

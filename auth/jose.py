@@ -1,4 +1,4 @@
-"""The compact form of a signed token (RFC 7515 section 3.1), read in the one way that has no second reading.
+"""The compact form of a signed token (RFC 7515 section 3.1), read so that there is no second reading.
 
 Only canonical base64url without padding, only UTF-8 JSON objects without repeated keys at any depth,
 NaN or half surrogate pairs, and nothing longer than the limit. What a token claims is not looked at here.
@@ -75,7 +75,7 @@ def write(header: Mapping[str, Any], payload: Mapping[str, Any]) -> str:
 
 
 def strict_object(data: bytes) -> dict[str, Any]:
-    """A JSON object that two readers cannot understand differently. Raises Malformed, whatever `data` is."""
+    """A JSON object that two readers understand alike. Raises Malformed, whatever `data` is."""
     try:
         value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant

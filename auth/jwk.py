@@ -193,5 +193,3 @@ def _required_members(public: Public) -> dict[str, str]:
 
 def _integer(value: int) -> str:
     return encode(value.to_bytes((value.bit_length() + 7) // 8, "big"))
-
-

@@ -36,6 +36,8 @@ class Asking:
     """The address, with what trusted proxies say taken into account; "" over a Unix socket."""
     certificate: str = ""
     """The subject's common name of a client certificate that TLS has verified, or ""."""
+    base_url: str = ""
+    """`https://host[:port]` as the client reached us, or "" if no trusted source tells."""
 
 
 @dataclass(frozen=True, slots=True)

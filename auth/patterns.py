@@ -20,6 +20,7 @@ _STARS = 2  # for each kind, in a pattern and in a component
 _LIMIT = 255
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _USER = re.compile(_COMPONENT, re.ASCII)
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _REPOSITORY_PART = re.compile(r"[a-z0-9._*-]+", re.ASCII)
 
 
@@ -35,16 +36,25 @@ class Pattern:
         """
         if USER in self.source and not _USER.fullmatch(user):
             return False
-        return _compiled(self.source, user if USER in self.source else "").fullmatch(name) is not None
+        return (
+            _compiled(self.source, user if USER in self.source else "").fullmatch(name) is not None
+        )
+
+
+def is_repository(name: str) -> bool:
+    """Whether a repository can be called so (distribution-spec, "Pulling manifests")."""
+    return len(name) <= _LIMIT and _REPOSITORY.fullmatch(name) is not None
 
 
 def repositories(source: str) -> Pattern:
     """A pattern of repository names. Raises ValueError with what is wrong with it, as half a sentence."""
     _check(source)
+    if source != source.lower():
+        raise ValueError("has capital letters, and repository names have none")
     for part in source.split("/"):
         plain = part.replace(USER, "u")
-        if source != source.lower():
-            raise ValueError("has capital letters, and repository names have none")
+        if not plain:
+            raise ValueError("begins or ends with a slash, or has two in a row")
         if "{" in plain or "}" in plain:
             raise ValueError("has braces; the only word in braces is {user}")
         if not _REPOSITORY_PART.fullmatch(plain):
@@ -64,8 +74,6 @@ def _check(source: str) -> None:
     if not source or len(source) > _LIMIT:
         raise ValueError(f"has to have 1 to {_LIMIT} characters")
     parts = source.split("/")
-    if "" in parts:
-        raise ValueError("begins or ends with a slash, or has two in a row")
     if parts.count(EVERYTHING) > _STARS:
         raise ValueError(f"has ** more than {_STARS} times; write several patterns")
     for part in parts:

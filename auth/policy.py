@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from auth.model import Access, Identity
-from auth.patterns import EVERYTHING, Pattern
+from auth.patterns import EVERYTHING, USER, Pattern, is_repository
 
 PULL: Final = "pull"
 PUSH: Final = "push"
@@ -34,6 +34,9 @@ ANONYMOUS: Final = "anonymous"
 
 USER_METHODS: Final = frozenset({"htpasswd", "token", "certificate"})
 """Of Identity.method: those whose bearer is a person by that name."""
+
+ROBOT_PREFIX: Final = "robot:"
+"""Of the names of robots, so that none is taken for a user's in a log."""
 
 CLAIM_PREFIX: Final = "claim:"
 """How a claim of a job's token is written among its groups; no group of people has a colon."""
@@ -69,7 +72,9 @@ class Subject:
             case "group":
                 return self.name in groups
             case "robot":
-                return identity.method == "robot" and Pattern(self.name).matches(identity.name)
+                return identity.method == "robot" and Pattern(ROBOT_PREFIX + self.name).matches(
+                    identity.name
+                )
             case "oidc":
                 return self._issued(identity)
 
@@ -165,14 +170,15 @@ class Policy:
             decision = self.one(identity, access.type, access.name, action)
             answer = "yes" if decision.allowed else "no"
             lines.append(f"{action} on {access.name}: {answer}, {decision.rule}.")
-            says = [r.label for r in self._saying(identity, access.name, action)]
-            lines.extend(f"  {label} says so too." for label in says if label != decision.rule)
+            for rule in self._saying(identity, access.name, action):
+                if rule.label != decision.rule:
+                    says = "would allow it" if rule.effect == "allow" else "denies it"
+                    also = " too" if (rule.effect == "allow") == decision.allowed else ""
+                    lines.append(f"  {rule.label} {says}{also}.")
         user = identity.name if identity.method in USER_METHODS else ""
-        if user and any("{user}" in p.source for r in self.rules for p in r.repositories):
-            if not Pattern("{user}").matches(user, user):
-                lines.append(
-                    f"{user} is not the name of a repository, so no pattern with {{user}} fits."
-                )
+        substituted = any(USER in p.source for r in self.rules for p in r.repositories)
+        if user and substituted and not Pattern(USER).matches(user, user):
+            lines.append(f"{user} cannot be part of a repository's name, so {USER} never fits it.")
         return lines
 
     def may_list(self, identity: Identity) -> bool:
@@ -188,7 +194,7 @@ class Policy:
     def _decided(self, identity: Identity, kind: str, name: str, action: str) -> Decision:
         if kind == "registry":
             return self._listing(identity, name, action)
-        if kind != "repository":
+        if kind != "repository" or not is_repository(name):
             return Decision(False, NO_RULE)
         if action == "*":
             return self.decide(identity, Access(kind, name, (PULL, PUSH, DELETE)))
@@ -266,16 +272,13 @@ def everything(*, anonymous_pull: bool = False) -> Policy:
 
 
 def world_readable(policy: Policy) -> bool:
-    """Whether everybody may pull from every repository: a rule says so, and none that denies pull exists."""
-    nobody = Subject("anonymous"), Subject("everybody")
-    open_to_all = False
-    logged_in = False
+    """Whether everybody may pull from every repository: rules say so, and none denies pull."""
+    readers: set[str] = set()
     for rule in policy.rules:
         if PULL not in rule.actions:
             continue
         if rule.effect == "deny":
             return False
         if any(pattern.source == EVERYTHING for pattern in rule.repositories):
-            open_to_all |= any(subject in nobody for subject in rule.who)
-            logged_in |= any(subject.kind in {EVERYBODY, AUTHENTICATED} for subject in rule.who)
-    return open_to_all and logged_in
+            readers.update(subject.kind for subject in rule.who)
+    return EVERYBODY in readers or {AUTHENTICATED, ANONYMOUS} <= readers

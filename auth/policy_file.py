@@ -32,10 +32,11 @@ from typing import Final, Literal, cast
 import yaml
 
 from auth import patterns
+from auth.accounts import NAME_RULE, is_name
 from auth.documents import Document, Invalid, compose, line, shown, suggestion
 from auth.patterns import Pattern
 from auth.policy import ACTIONS, AUTHENTICATED, EVERYBODY, Kind, Policy, Rule, Subject
-from auth.users import NAME_RULE, is_name, memberships
+from auth.users import memberships
 from auth.watched import INTERVAL, Clock, Unusable, WatchedFile
 
 ALL_ACTIONS: Final = "all"
@@ -55,8 +56,8 @@ def parse(data: bytes, source: str = "policy") -> Policy:
         document.problem(top["version"], "version is to be 1, the only one that is understood here")
     members = memberships(document, top["groups"]) if "groups" in top else {}
     rules: list[Rule] = []
-    for effect in ("allow", "deny"):
-        rules += _rules(document, top, cast(Literal["allow", "deny"], effect))
+    rules += _rules(document, top, "allow")
+    rules += _rules(document, top, "deny")
     document.finish()
     groups = {name: frozenset(each) for name, each in members.items()}
     return Policy(tuple(rules), groups, source)
@@ -191,7 +192,8 @@ def _subject(document: Document, node: yaml.Node) -> Subject | None:
         return None
     near = suggestion(text, _WORDS)
     document.problem(
-        node, f"{shown(text)} does not say what it is; write user:{text[:60]} or group:..., or {near}"
+        node,
+        f"{shown(text)} does not say what it is; write user:{text[:60]} or group:..., or {near}",
     )
     return None
 

@@ -1,4 +1,4 @@
-"""Signed tokens (RFC 7519): issuing ours, and verifying anybody's without believing what they say of themselves.
+"""Signed tokens (RFC 7519): issuing ours, and verifying anybody's without trusting their word.
 
 The algorithm comes from the type of the key and a configured list, the key from the configured ones
 alone: `jku` and `x5u` are never fetched, a `jwk` in the header is only a way to name a trusted key.
@@ -49,7 +49,7 @@ class Claims:
     id: str = ""
     issuer: str = ""
     groups: frozenset[str] = frozenset()
-    extra: Mapping[str, Any] = field(default=_EMPTY, hash=False)
+    extra: Mapping[str, Any] = field(default_factory=lambda: _EMPTY, hash=False)
     """All other claims as they came."""
 
 
@@ -193,7 +193,9 @@ class Verifier:
             raise TokenInvalid("The token does not say when it begins and ends (exp, iat or nbf).")
         if now >= expires + self._leeway:
             raise TokenInvalid("The token has expired; log in again or ask for a new one.")
-        if any(moment is not None and moment > now + self._leeway for moment in (not_before, issued)):
+        if any(
+            moment is not None and moment > now + self._leeway for moment in (not_before, issued)
+        ):
             raise TokenInvalid("The token is not valid yet; check the clocks.")
         if expires - begins > self._longest:
             raise TokenInvalid(f"The token is valid for longer than {self._longest} seconds.")
@@ -265,7 +267,11 @@ def _one_access(entry: object) -> Access:
     if isinstance(entry, Mapping):
         kind, name, actions = entry.get("type"), entry.get("name"), entry.get("actions")
         listed = [] if actions is None else actions
-        if isinstance(kind, str) and isinstance(name, str) and isinstance(listed, list):
-            if all(isinstance(action, str) for action in listed):
-                return Access(kind, name, tuple(listed))
+        if (
+            isinstance(kind, str)
+            and isinstance(name, str)
+            and isinstance(listed, list)
+            and all(isinstance(action, str) for action in listed)
+        ):
+            return Access(kind, name, tuple(listed))
     raise TokenInvalid("The token's access has an entry without type, name and actions.")

@@ -17,20 +17,15 @@ Both parts may be left out. Groups given in the two places add up.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import yaml
 
-from auth.accounts import NAME_LIMIT, Account, Passwords, costs_of, stamp, usable
+from auth.accounts import NAME_RULE, Account, Passwords, costs_of, is_name, stamp, usable
 from auth.documents import Document, Invalid, compose, shown
 from auth.watched import INTERVAL, Clock, Unusable, WatchedFile
-
-_NAME: Final = re.compile(r"[^\s:,*{}]+")
-NAME_RULE: Final = "a name has no spaces, colons, commas, asterisks or braces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +36,6 @@ class Users:
     groups: Mapping[str, frozenset[str]]
     """Of each name, the groups it is in."""
     costs: tuple[int, ...]
-
-
-def is_name(text: str) -> bool:
-    """Whether users and groups may be called so: what stands for more elsewhere is no name."""
-    return len(text) <= NAME_LIMIT and _NAME.fullmatch(text) is not None and text.isprintable()
 
 
 def memberships(document: Document, node: yaml.Node) -> dict[str, set[str]]:
@@ -126,6 +116,13 @@ class UsersFile:
             return None
         account = await self.find(name)
         return account if account is not None and account.stamp == stamp(stored) else None
+
+    async def remembered(self, name: str, password: str) -> Account | None:
+        await self._file.refreshed()
+        stored = self._file.content.hashes.get(name)
+        if stored is None or not self._passwords.remembers(name, password, stored):
+            return None
+        return await self.find(name)
 
     async def find(self, name: str) -> Account | None:
         await self._file.refreshed()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,10 +18,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from auth.model import Asking
-from registry import access
+from registry import access, audit
 from registry.api import base, blobs, catalog, manifests, referrers, tags, uploads
 from registry.api.call import Call, Handlers, Services
+from registry.asking import asking_of
 from registry.errors import (
     MethodNotAllowed,
     on_client_gone,
@@ -49,6 +50,8 @@ class Api:
     def __init__(self, services: Services, prefix: str = "") -> None:
         self._services = services
         self._root = f"{prefix.rstrip('/')}/v2".encode("ascii")
+        # The same few paths come with most requests, and a target is only a value.
+        self._target = lru_cache(maxsize=1024)(parse_target)
 
     def owns(self, path: bytes) -> bool:
         root = self._root
@@ -66,11 +69,11 @@ class Api:
 
     async def _answer(self, request: Request) -> Response:
         scope, method, record = request.scope, request.method, request.scope["holdfast"]
-        target = parse_target(scope["raw_path"][len(self._root) :])
+        target = self._target(scope["raw_path"][len(self._root) :])
         record.route = target.kind.value
         if target.named:
             record.repository = str(target.name)
-        asking = Asking(request.headers.get("authorization"), record.client)
+        asking = asking_of(scope, self._services.links)
         identity = await access.authorize(self._services.authorizer, asking, target, method)
         record.user = identity.name
         if self._services.policy.readonly and method not in {"GET", "HEAD"}:
@@ -80,7 +83,10 @@ class Api:
             )
         query = Query(scope["query_string"])
         call = Call(self._services, request, target, query, identity)
-        return await HANDLERS[target.kind][method](call)
+        response = await HANDLERS[target.kind][method](call)
+        if method not in {"GET", "HEAD"}:
+            audit.done(call, response)
+        return response
 
 
 async def _root(request: Request) -> Response:

@@ -11,14 +11,12 @@ import sys
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
-if TYPE_CHECKING:
-    from registry.config import Loaded
-
-_FILE = click.argument("config", required=False, type=click.Path(path_type=Path))
+from registry.cli_auth import auth_group, htpasswd, keys_group, token_group
+from registry.cli_config import FILE, load
 
 
 class _Guarded(click.Group):
@@ -58,7 +56,7 @@ def main() -> None:
 
 
 @main.command()
-@_FILE
+@FILE
 @click.option(
     "--insecure-anonymous",
     is_flag=True,
@@ -72,7 +70,7 @@ def serve(config: Path | None, insecure_anonymous: bool) -> None:
     """
     from registry.config import check_exposure
 
-    loaded = _load(config)
+    loaded = load(config)
     exposed = check_exposure(loaded.settings, insecure_anonymous)
     if exposed:
         click.echo(f"{loaded.source}: {exposed}", err=True)
@@ -83,13 +81,41 @@ def serve(config: Path | None, insecure_anonymous: bool) -> None:
     sys.exit(run(loaded))
 
 
+@main.command()
+@FILE
+@click.option(
+    "--url", "urls", multiple=True, help="An address of the registry, or of one of its nodes."
+)
+@click.option(
+    "--user", default="", help="Who to push a probe as; password in REGISTRY_DOCTOR_PASSWORD."
+)
+@click.option(
+    "--ca", type=click.Path(exists=True, dir_okay=False), help="The CA of a private certificate."
+)
+def doctor(config: Path | None, urls: tuple[str, ...], user: str, ca: str | None) -> None:
+    """Look for what is wrong with storage and nodes, and say how to mend it.
+
+    Without --url: the storage of CONFIG, found as by `registry serve`. With one or more: what a client
+    meets there; a probe of 64 bytes is pushed to holdfast-doctor/probe, through every node, and deleted.
+    Exits with 1 if something is wrong; warnings do not count.
+    """
+    from registry.doctor import Node, examine_nodes, examine_storage
+    from registry.examined import show
+
+    if urls:
+        password = os.environ.get("REGISTRY_DOCTOR_PASSWORD", "")
+        nodes = [Node(url.rstrip("/"), user, password, ca) for url in urls]
+        sys.exit(show(examine_nodes(nodes)))
+    sys.exit(show(examine_storage(load(config).settings)))
+
+
 @main.group("config")
 def config_group() -> None:
     """Look at the configuration."""
 
 
 @config_group.command()
-@_FILE
+@FILE
 def check(config: Path | None) -> None:
     """Print the configuration in force, secrets masked; exit 2 if something is wrong with it.
 
@@ -97,28 +123,11 @@ def check(config: Path | None) -> None:
     """
     from registry.config import check_exposure, render
 
-    loaded = _load(config)
+    loaded = load(config)
     exposed = check_exposure(loaded.settings, insecure_anonymous=False)
     if exposed:
         click.echo(f"{loaded.source}: warning: registry serve refuses this: {exposed}", err=True)
     click.echo(render(loaded.settings), nl=False)
-
-
-def _load(config: Path | None) -> Loaded:
-    """Warnings are on stderr by then. Exits with 2 if there are problems."""
-    from registry.config import ConfigError, load
-
-    try:
-        loaded = load(config, os.environ)
-    except ConfigError as error:
-        for warning in error.warnings:
-            click.echo(f"{error.source}: warning: {warning}", err=True)
-        for problem in error.problems:
-            click.echo(f"{error.source}: {problem}", err=True)
-        sys.exit(2)
-    for warning in loaded.warnings:
-        click.echo(f"{loaded.source}: warning: {warning}", err=True)
-    return loaded
 
 
 def _print_version(ctx: click.Context) -> None:
@@ -134,6 +143,10 @@ def _fail(error: Exception) -> NoReturn:
     else:
         click.echo(f"registry: {what} (set REGISTRY_LOG_LEVEL=debug for the traceback)", err=True)
     sys.exit(1)
+
+
+for command in (auth_group, htpasswd, keys_group, token_group):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def respond(error: errors.RegistryError, headers: Mapping[str, str] | None = Non
     if isinstance(error, errors.ManifestBlobUnknown):
         listed = [
             envelope(error.code, "This content is not in the repository.", {"digest": digest})
-            for digest in error.missing
+            for digest in error.missing[: error.LISTED]
         ]
         listed[0]["message"] = error.message
     else:

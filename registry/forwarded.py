@@ -160,7 +160,7 @@ class Links:
     def __init__(self, host: str | None, relative: bool, prefix: str) -> None:
         self._prefix = _prefix(prefix)
         self._scheme = self._authority = ""
-        if host and not relative:
+        if host:
             self._scheme, self._authority, path = _configured(host)
             self._prefix_of_host = path or self._prefix
         self._relative = relative
@@ -168,6 +168,24 @@ class Links:
     def path(self, path: str) -> str:
         """`path` below the prefix, for a Link to another page of the same list."""
         return self._prefix + path
+
+    def base(self, scope: Mapping[str, Any]) -> str:
+        """Scheme and authority of this registry, where an absolute URL is needed: for the realm.
+
+        As for a Location, no client can choose it; where nothing better is known it is the address
+        that the connection came to. "" over a Unix socket.
+        """
+        if self._authority:
+            scheme = self._scheme or scope[ORIGIN].scheme
+            return f"{scheme}://{self._authority}"
+        origin: Origin = scope[ORIGIN]
+        if origin.host is not None:
+            return f"{origin.scheme}://{origin.host}"
+        server = scope.get("server")
+        if not server or server[1] is None:
+            return ""
+        host = f"[{server[0]}]" if ":" in server[0] else server[0]
+        return f"{origin.scheme}://{host}:{server[1]}"
 
     def location(self, scope: Mapping[str, Any], path: str) -> str:
         """The URL of `path`: encoded, with its query, beginning with `/` and without the prefix."""

@@ -97,7 +97,10 @@ class Observe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._metrics.flush()  # the application has ended: nothing more will be counted
             return
         begun = perf_counter()
         origin = self._proxies.client_of(scope)
@@ -156,7 +159,7 @@ class Observe:
         fields = {
             "request_id": record.request_id,
             "method": scope["method"][:32],
-            "path": _visible_path(scope),
+            "path": visible_path(scope),
             "route": record.route,
             "repository": record.repository,
             "user": record.user[:200],
@@ -267,7 +270,7 @@ def _user_agent(scope: Scope) -> str:
     return ""
 
 
-def _visible_path(scope: Scope) -> str:
+def visible_path(scope: Scope) -> str:
     """The path as it was sent, with those parameters of its query that are known to be no secrets."""
     raw: bytes | None = scope.get("raw_path")
     path = raw[:2048].decode("latin-1") if raw is not None else str(scope["path"])[:2048]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -79,6 +79,29 @@ def warning(text: str) -> dict[str, str]:
     return {"Warning": f'299 - "{cleaned}"'}
 
 
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+def encoded(headers: Mapping[str, str]) -> RawHeaders:
+    """As they are sent, with names in lower case."""
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
+
+
+class EncodedResponse(Response):
+    """A small response whose headers are encoded already: once, for an answer that is given often.
+
+    They are complete: where there is content, its Content-Length is among them.
+    """
+
+    def __init__(self, body: bytes, status_code: int, headers: RawHeaders) -> None:
+        self.status_code = status_code
+        self.background = None
+        self.body = body
+        self.raw_headers = [*headers]
+
+
 class ContentResponse(Response):
     """Bytes of a stored object: by zero copy where the server and the storage can, else by reading.
 
@@ -99,10 +122,7 @@ class ContentResponse(Response):
         self._threads = threads
         self.status_code = status_code
         self.background = None
-        self.raw_headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in headers.items()
-        ]
+        self.raw_headers = [*encoded(headers)]
         self._first: asyncio.Future[bytes] | None = None
         self._descriptor: int | None = None
         self._begun = False

@@ -1,22 +1,20 @@
-"""The only seam between async code and blocking storage.
+"""The only seam between async code and blocking storage, with the threads that it needs.
 
-One operation of the store is one hop to a thread, whatever it does there. Bulk bytes cross in batches:
-a hop costs 50 to 150 microseconds, so the batches of an upload are about 1 MiB, smaller only when so
-many uploads run at once that their memory would not stay within its budget.
+One operation of the store is one hop to a thread, whatever it does there; `registry/threads.py` has
+those. Bulk bytes cross in batches: a hop costs 50 to 150 microseconds, so the batches of an upload are
+about 1 MiB, smaller only when so many uploads run at once that their memory would not stay within its
+budget.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol
 
-from storage.uploads import Session
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from registry.threads import Threads as Threads
+from registry.threads import settled as settled
+from storage.upload_session import Session
 
 BATCH = 1024 * 1024
 SMALLEST_BATCH = 64 * 1024
@@ -41,37 +39,6 @@ class Body(Protocol):
 
     async def read(self, limit: int) -> list[bytes]:
         """At least `batch` bytes, at most about `limit`; [] at the end. Raises ClientGone."""
-
-
-class Threads:
-    """The threads of one worker in which storage blocks."""
-
-    def __init__(self, size: int) -> None:
-        self._pool = ThreadPoolExecutor(size, thread_name_prefix="storage")
-
-    def start(
-        self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[R]:
-        """Begin the operation, with the caller's context variables for the log."""
-        context = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._pool, lambda: context.run(operation, *args, **kwargs))
-
-    async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do the operation. If the caller is cancelled, it is cancelled after the operation ended."""
-        return await settled(self.start(operation, *args, **kwargs))
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-async def settled(future: asyncio.Future[R]) -> R:
-    """The future's result. A thread cannot be interrupted, so neither is the wait for it."""
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        raise
 
 
 class Uploading:

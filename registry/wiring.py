@@ -11,22 +11,32 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from auth.anonymous import AllowAll
+from auth.model import Authorizer
 from registry import server
 from registry.api.call import Policy, Services
 from registry.api.health import health_routes
+from registry.api.token import token_routes
 from registry.app import create_app
+from registry.asking import asking_of
+from registry.audit import audit
+from registry.authentication import Authentication, CannotAuthenticate, authentication
 from registry.config import Loaded, Settings, TcpEndpoint
+from registry.config.auth import JWKS_PATH, TOKEN_PATH
+from registry.drivers import make_driver
 from registry.forwarded import Links, TrustedProxies
-from registry.maintenance import Purging, purge_uploads
+from registry.maintenance import Purging, keep_catalog, purge_uploads
 from registry.middleware import Observe
 from registry.readiness import StorageProbe
+from registry.redirects import Redirects
+from registry.revocations import StoredRevocations
 from registry.server.lifecycle import Lifecycle
 from registry.server.settings import ServerSettings, TLSSettings
 from registry.streaming import Threads, Uploading
@@ -36,10 +46,9 @@ from registry.telemetry.metrics import Metrics
 from registry.upload_tokens import UploadTokens
 from storage import secret
 from storage.driver import Driver, DriverError
-from storage.drivers.filesystem import FilesystemDriver
-from storage.drivers.memory import MemoryDriver
 from storage.drivers.observed import ObservedDriver
 from storage.model.errors import RegistryError
+from storage.remembered import Staleness
 from storage.repository import Store
 from storage.requirements import Requirements
 
@@ -58,9 +67,10 @@ def serve(loaded: Loaded) -> int:
     log = logs.get_logger("holdfast")
     directory = telemetry.prepare(None)
     try:
-        driver = _driver(settings)
+        driver = make_driver(settings)
         key = settings.http.secret.encode() or secret.load_or_create(driver)
         workers = _workers(settings)
+        _authentication(settings, driver)  # what is wrong with it is to be said now
         log.info(
             "starting",
             source=loaded.source,
@@ -76,21 +86,23 @@ def serve(loaded: Loaded) -> int:
     except (DriverError, RegistryError) as error:
         print(f"The storage cannot be used: {_cause(error)}", file=sys.stderr)  # noqa: T201
         return 1
+    except CannotAuthenticate as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
     finally:
         telemetry.cleanup(directory)
 
 
 def _cause(error: Exception) -> str:
-    return str(error.__cause__ if isinstance(error.__cause__, DriverError) else error)
+    """One line, also of what a store of others has to say."""
+    cause = error.__cause__ if isinstance(error.__cause__, DriverError) else error
+    return " ".join(str(cause).split())
 
 
-def _driver(settings: Settings) -> Driver:
-    """Ready for use. Raises DriverError with a sentence for the operator."""
-    if settings.storage.filesystem is None:
-        return MemoryDriver()
-    driver = FilesystemDriver(settings.storage.filesystem.rootdirectory)
-    driver.prepare()
-    return driver
+def _authentication(settings: Settings, driver: Driver) -> Authentication:
+    return authentication(
+        settings.auth, StoredRevocations(driver), audit, prefix=settings.http.prefix
+    )
 
 
 def _workers(settings: Settings) -> int:
@@ -162,13 +174,14 @@ class _Worker:
             interval=check.interval,
             threshold=check.threshold,
         )
-        services = self._services(driver, threads, metrics)
+        made = _authentication(settings, driver)
+        services = self._services(driver, threads, metrics, made.authorizer)
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
             del app
             probe.start()
-            tasks = [*self._purge(driver, threads)]
+            tasks = self._maintenance(services.store, threads)
             try:
                 yield
             finally:
@@ -181,7 +194,10 @@ class _Worker:
         app = create_app(
             services,
             prefix=settings.http.prefix,
-            others=health_routes(self.lifecycle, probe, metrics),
+            others=[
+                *health_routes(self.lifecycle, probe, metrics, problems=made.problems),
+                *self._token_routes(made, services.links),
+            ],
             lifespan=lifespan,
         )
         return Observe(
@@ -196,12 +212,27 @@ class _Worker:
             proxies=proxies,
         )
 
-    def _services(self, driver: Driver, threads: Threads, metrics: Metrics) -> Services:
+    def _token_routes(self, made: Authentication, links: Links) -> list[Route]:
+        if made.tokens is None or made.keys is None:
+            return []
+        prefix = self.settings.http.prefix.rstrip("/")
+        return token_routes(
+            made.tokens,
+            made.keys,
+            lambda request: asking_of(request.scope, links),
+            token_path=prefix + TOKEN_PATH,
+            jwks_path=prefix + JWKS_PATH,
+        )
+
+    def _services(
+        self, driver: Driver, threads: Threads, metrics: Metrics, authorizer: Authorizer
+    ) -> Services:
         settings = self.settings
         store = Store(
             driver,
             _requirements(settings),
             lambda hit: metrics.cache_request("manifest", hit=hit),
+            Staleness(tags=settings.storage.cache.tagttl),
         )
         return Services(
             store=store,
@@ -209,7 +240,7 @@ class _Worker:
             uploading=Uploading(threads, metrics.uploads_open.inc),
             tokens=UploadTokens(self.secret),
             links=Links(settings.http.host, settings.http.relativeurls, settings.http.prefix),
-            authorizer=AllowAll(),
+            authorizer=authorizer,
             policy=Policy(
                 delete=settings.storage.delete.enabled,
                 readonly=settings.storage.maintenance.readonly.enabled,
@@ -217,15 +248,27 @@ class _Worker:
                 tags_limit=settings.tags.maxtags,
                 minimum_chunk=settings.uploads.minchunk,
             ),
+            redirects=Redirects(
+                enabled=not settings.storage.redirect.disable,
+                networks=[str(network) for network in settings.storage.redirect.disablefor],
+                agents=settings.storage.redirect.disableforagents,
+            ),
         )
 
-    def _purge(self, driver: Driver, threads: Threads) -> list[asyncio.Task[None]]:
+    def _maintenance(self, store: Store, threads: Threads) -> list[asyncio.Task[None]]:
+        """One worker of a node does it for all."""
         maintenance = self.settings.storage.maintenance
         purging = maintenance.uploadpurging
-        if not purging.enabled or maintenance.readonly.enabled or self.lifecycle.worker != 0:
+        if maintenance.readonly.enabled or self.lifecycle.worker != 0:
             return []
-        plan = Purging(purging.age, purging.interval, purging.dryrun)
-        return [asyncio.get_running_loop().create_task(purge_uploads(driver, threads, plan))]
+        work: list[Coroutine[Any, Any, None]] = []
+        if purging.enabled:
+            plan = Purging(purging.age, purging.interval, purging.dryrun)
+            work.append(purge_uploads(store.driver, threads, plan))
+        if store.catalog_index is not None:
+            work.append(keep_catalog(store.catalog_index, threads))
+        loop = asyncio.get_running_loop()
+        return [loop.create_task(item) for item in work]
 
 
 def _trust() -> None:

@@ -82,7 +82,7 @@ class Blobs:
             raise unknown(digest) from None
         try:
             return self._trusted(Blob(digest, stored, reader.info.size)), reader
-        except BaseException:
+        except BaseException:  # also WouldBlock and what is no Exception: the file is open
             reader.close()
             raise
 

@@ -19,6 +19,7 @@ Errors are these and no others:
     ├── Busy             another writer holds the object
     ├── NoSpace          full, over quota, or over a size limit
     └── Unavailable      anything else; worth trying again
+        └── Overloaded   more is being written at once than the driver has memory for
 
 Their text is for the log: it may name keys and causes, so it is never sent to a client.
 """
@@ -59,6 +60,14 @@ class NoSpace(DriverError):
 
 class Unavailable(DriverError):
     pass
+
+
+class Overloaded(Unavailable):
+    """Too much is being written at once; nothing is wrong with the store."""
+
+
+STATE_LIMIT = 1024
+"""Characters in the state of a growing object: it travels in a URL."""
 
 
 class WouldBlock(Exception):
@@ -129,10 +138,18 @@ class Writer(Protocol):
         """Append the chunks in order. After NoSpace or Unavailable, `size` says what was kept."""
 
     def sync(self) -> None:
-        """Make everything appended so far durable.
+        """Make everything appended so far durable. A writer with `final` may leave it to publish().
 
         After an error nothing since the last sync is, the object may have been cut back as far as to
         nothing (`size` says), and this writer refuses all but close().
+        """
+
+    @property
+    def state(self) -> str:
+        """What lets any node take the object up at `size`, for the `state` of Driver.writer().
+
+        Printable ASCII, at most STATE_LIMIT characters; "" if the driver finds the object by its key
+        alone. Changes with sync(). Its bearer is believed, so it is given away only under a signature.
         """
 
     def publish(self, key: str) -> None:
@@ -163,6 +180,13 @@ class Driver(Protocol):
     def name(self) -> str:
         """As in the configuration: `filesystem`, `s3`, `inmemory`."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether every call is a request to another machine, which takes milliseconds and money.
+
+        Then a growing object costs nothing until its first byte, and its writer gives out a state.
+        """
+
     def stat(self, key: str) -> ObjectInfo:
         """Raises ObjectNotFound."""
 
@@ -183,11 +207,14 @@ class Driver(Protocol):
         changed by swap() is changed by nothing else.
         """
 
-    def writer(self, key: str, *, create: bool) -> Writer:
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> Writer:
         """Create an empty growing object, or take up one that exists.
 
         Raises Busy if another writer, of any process, has it; with `create`, Conflict if it exists,
-        and without, ObjectNotFound if it does not.
+        and without, ObjectNotFound if it does not. `state` is what the last writer gave out, and saves
+        looking for the object; one that the driver cannot read counts as none. `final` says that this
+        writer either publishes as that key or loses what it appended, so the driver may write there
+        at once; it may then also leave to publish() the check whether the object was there at all.
         """
 
     def stat_growing(self, key: str) -> ObjectInfo:
@@ -222,6 +249,13 @@ class Driver(Protocol):
 
         `a/1` is not below `a/10`, nor the other way round. Nothing there: nothing done. "" is refused
         with InvalidKey.
+        """
+
+    def abort_unfinished(self, prefix: str, *, before: float) -> int:
+        """Give up writes below `prefix` that nobody finished and no key shows; the number given up.
+
+        Of each, the newest part must be older than `before`, in seconds since the epoch. 0 where a
+        driver has no such thing: a multipart upload to an object store is one.
         """
 
     def prune(self, prefix: str) -> None:

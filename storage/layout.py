@@ -21,6 +21,8 @@
     └── holdfast                                  ours; Distribution passes over it
         ├── catalog/<hex>                         a repository of this name (remote storage)
         ├── catalog-complete                      every repository has one
+        ├── revoked/<id>.<until>                  a token that was taken back before it expires
+        ├── tokens/<id>.<until>                   what is known of a token that was given out
         ├── secret                                signs upload tokens when none is configured
         ├── tmp/                                  files that are being written (filesystem)
         └── locks/                                (filesystem)
@@ -39,6 +41,8 @@ REPOSITORIES = f"{ROOT}/repositories"
 BLOBS = f"{ROOT}/blobs"
 CATALOG = f"{ROOT}/holdfast/catalog"
 CATALOG_COMPLETE = f"{ROOT}/holdfast/catalog-complete"
+REVOKED = f"{ROOT}/holdfast/revoked"
+TOKENS = f"{ROOT}/holdfast/tokens"
 SECRET = f"{ROOT}/holdfast/secret"
 TEMPORARY = f"{ROOT}/holdfast/tmp"
 LOCKS = f"{ROOT}/holdfast/locks"

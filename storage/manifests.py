@@ -11,13 +11,14 @@ never served under its old name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from storage import layout, links
 from storage.blobs import Blobs
 from storage.cache import Cache
 from storage.driver import ANYTHING, Anything, Driver, ObjectNotFound
+from storage.expectation import Expectation, holds
 from storage.model.descriptor import Descriptor
 from storage.model.digest import Digest
 from storage.model.errors import (
@@ -31,6 +32,7 @@ from storage.model.errors import (
 )
 from storage.model.manifest import SIZE_LIMIT, Manifest, stored_media_type
 from storage.model.reference import RepositoryName, Tag
+from storage.presence import keep
 from storage.referrers import Referrers
 from storage.requirements import Requirements
 from storage.tags import Tags
@@ -66,13 +68,16 @@ class Manifests:
         tags: Tags,
         cache: ManifestCache,
         requirements: Requirements,
+        enter: Callable[[RepositoryName], None] = lambda _: None,
     ) -> None:
+        """`enter` makes a repository appear in the catalog."""
         self._driver = driver
         self._name = name
         self._blobs = blobs
         self._tags = tags
         self._cache = cache
         self._requirements = requirements
+        self._enter = enter
         self._referrers = Referrers(driver, name, tags, self._parsed)
 
     @translated
@@ -95,13 +100,14 @@ class Manifests:
         content_type: str,
         reference: Digest | Tag,
         tags: Sequence[Tag] = (),
-        expected: Digest | Anything | None = ANYTHING,
+        expected: Expectation = ANYTHING,
     ) -> tuple[Digest, Manifest]:
         """Store a manifest, then point `reference` or `tags` at it.
 
-        With `expected`, each tag (or, without any, the manifest itself) must be that, or absent for
-        None, else PreconditionFailed and nothing is changed. Raises ManifestInvalid,
-        ManifestTooLarge, DigestInvalid, ManifestBlobUnknown, and has then stored nothing.
+        With `expected`, each tag (or, without any, the manifest itself) must be as that says, else
+        PreconditionFailed and nothing is changed, but see Tags.set_all for several. Raises
+        ManifestInvalid, ManifestTooLarge, DigestInvalid, ManifestBlobUnknown, and has then stored
+        nothing.
         """
         if len(content) > SIZE_LIMIT:
             raise too_large()
@@ -120,10 +126,10 @@ class Manifests:
         self._requirements.check(manifest, self._blobs, self._child_size)
 
         self._store(digest, content)
+        self._enter(self._name)
         links.write(self._driver, layout.revision(self._name, digest), digest)
         self._referrers.add(digest, manifest)
-        for tag in dict.fromkeys(tags):
-            self._tags.set(tag, digest, expected)
+        self._tags.set_all(list(dict.fromkeys(tags)), digest, expected)
         self._remember(StoredManifest(digest, manifest.media_type, content), manifest)
         return digest, manifest
 
@@ -142,24 +148,23 @@ class Manifests:
         self._driver.prune(layout.revision_directory(self._name, digest))
         if subject is not None:
             self._referrers.remove(digest, subject.digest)
+        keep(self._driver, self._name)
 
     @translated
     def referrers(self, subject: Digest) -> dict[Digest, dict[str, object]]:
         """Descriptors of the manifests that have this subject, in the order of their digests."""
         return self._referrers.list(subject)
 
-    def _require(
-        self, digest: Digest, tags: Sequence[Tag], expected: Digest | Anything | None
-    ) -> None:
+    def _require(self, digest: Digest, tags: Sequence[Tag], expected: Expectation) -> None:
         if isinstance(expected, Anything):
             return
         for tag in tags:
             self._tags.require(tag, expected)
         if not tags:
             present = links.read(self._driver, layout.revision(self._name, digest))
-            if present != expected:
+            if not holds(expected, present):
                 raise PreconditionFailed(
-                    f"The manifest {digest} is {'present' if present else 'absent'} already.",
+                    f"The manifest {digest} is {'present already' if present else 'absent'}.",
                     {"digest": str(digest)},
                 )
 

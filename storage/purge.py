@@ -52,7 +52,7 @@ def purge(
             log.warning("abandoned upload %s stays: %s", prefix, error)
             failed += 1
     if not dry_run:
-        removed += driver.abort_unfinished(before=now() - age)
+        removed += driver.abort_unfinished(layout.ROOT, before=now() - age)
     return Purged(removed, kept, failed)
 
 

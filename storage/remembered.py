@@ -170,8 +170,8 @@ class RememberingDriver:
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return self._inner.walk(prefix)
 
-    def abort_unfinished(self, *, before: float) -> int:
-        return self._inner.abort_unfinished(before=before)
+    def abort_unfinished(self, prefix: str, *, before: float) -> int:
+        return self._inner.abort_unfinished(prefix, before=before)
 
     def prune(self, prefix: str) -> None:
         self._inner.prune(prefix)

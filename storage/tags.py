@@ -9,14 +9,19 @@ among any number of nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from storage import layout, links
 from storage.driver import ANYTHING, Anything, Conflict, Driver, ObjectNotFound
+from storage.expectation import Expectation, described, holds
 from storage.model.digest import Digest
-from storage.model.errors import ManifestUnknown, PreconditionFailed, TagInvalid
+from storage.model.errors import ManifestUnknown, PreconditionFailed, TagInvalid, Unavailable
 from storage.model.reference import RepositoryName, Tag
+from storage.presence import keep
+from storage.tag_pages import page
 from storage.translation import translated
+
+ATTEMPTS = 100
 
 
 def unknown(tag: Tag) -> ManifestUnknown:
@@ -35,25 +40,50 @@ class Tags:
         """What the tag names, whether or not that manifest still exists."""
         return links.read(self._driver, layout.tag_current(self._name, tag))
 
-    def require(self, tag: Tag, expected: Digest | Anything | None) -> None:
+    def require(self, tag: Tag, expected: Expectation) -> None:
         """Raises PreconditionFailed if the tag is not what a compare-and-set expects."""
-        if not isinstance(expected, Anything) and (actual := self.current(tag)) != expected:
+        if not isinstance(expected, Anything) and not holds(expected, actual := self.current(tag)):
             raise _moved(tag, expected, actual)
 
-    def set(self, tag: Tag, digest: Digest, expected: Digest | Anything | None = ANYTHING) -> None:
+    def set_all(
+        self, tags: Sequence[Tag], digest: Digest, expected: Expectation = ANYTHING
+    ) -> None:
+        """Set one after the other, each only if that one is as expected.
+
+        No storage changes several tags in one step. The caller has asked for all of them by require(),
+        so only one that moved since then can stop this half-way: PreconditionFailed then names those
+        that were set before it. After any other error it is not known which were; the same push again
+        is right without `expected`, and with it the tags must be looked at.
+        """
+        for number, tag in enumerate(tags):
+            try:
+                self.set(tag, digest, expected)
+            except PreconditionFailed as error:
+                if number:
+                    raise _halfway(error, tags[:number]) from error
+                raise
+
+    def set(self, tag: Tag, digest: Digest, expected: Expectation = ANYTHING) -> None:
         """Raises PreconditionFailed; then the tag is as it was. The manifest must exist already."""
         links.write(self._driver, layout.tag_index(self._name, tag, digest), digest)
         key = layout.tag_current(self._name, tag)
         if isinstance(expected, Anything):
             self._driver.swap(key, links.encode(digest), expected=ANYTHING)
             return
-        held = self._content(key)
-        if (actual := links.parse(held, key) if held is not None else None) != expected:
-            raise _moved(tag, expected, actual)
-        try:
-            self._driver.swap(key, links.encode(digest), expected=held)
-        except Conflict:
-            raise _moved(tag, expected, self.current(tag)) from None
+        for _ in range(ATTEMPTS):
+            held = self._content(key)
+            actual = links.parse(held, key) if held is not None else None
+            if not holds(expected, actual):
+                raise _moved(tag, expected, actual)
+            try:
+                self._driver.swap(key, links.encode(digest), expected=held)
+            except Conflict:
+                continue  # it moved since it was read; whether it may move again, its new value tells
+            return
+        raise Unavailable(
+            f"The tag {str(tag)!r} is changed by so many at once that this push never had its turn. "
+            "Push again in a few seconds."
+        )
 
     @translated
     def delete(self, tag: Tag) -> None:
@@ -67,6 +97,7 @@ class Tags:
         self._tidy(tag)
         if not existed:
             raise unknown(tag)
+        keep(self._driver, self._name)
 
     def delete_pointing_to(self, digest: Digest) -> None:
         """Delete every tag that names `digest`; one that moves meanwhile is left alone."""
@@ -84,6 +115,8 @@ class Tags:
     @translated
     def list(self, *, after: str = "", limit: int | None = None) -> tuple[list[Tag], bool]:
         """Tags in byte order after `after`, at most `limit`, and whether there are more."""
+        if self._driver.remote and limit is not None:
+            return page(self._driver, layout.tags(self._name), after=after, limit=limit)
         exists: dict[Digest, bool] = {}
         found: list[Tag] = []
         for tag in sorted(tag for tag in self._names() if tag.value > after):
@@ -125,12 +158,20 @@ class Tags:
         self._driver.prune(directory)
 
 
-def _moved(tag: Tag, expected: Digest | None, actual: Digest | None) -> PreconditionFailed:
-    def state(digest: Digest | None) -> str:
-        return "absent" if digest is None else str(digest)
-
+def _moved(tag: Tag, expected: Expectation, actual: Digest | None) -> PreconditionFailed:
+    held, wanted = described(actual), described(expected)
     return PreconditionFailed(
-        f"The tag {str(tag)!r} is {state(actual)}, and was to be changed only if {state(expected)}. "
-        "Nothing was changed; look at the tag again, then decide.",
-        {"tag": str(tag), "expected": state(expected), "actual": state(actual)},
+        f"The tag {str(tag)!r} is {held}, and was to be changed only if {wanted}. Nothing was "
+        "changed; look at the tag again, then decide.",
+        {"tag": str(tag), "expected": wanted, "actual": held},
+    )
+
+
+def _halfway(error: PreconditionFailed, done: Sequence[Tag]) -> PreconditionFailed:
+    detail = {**error.detail, "set": [str(tag) for tag in done]}
+    return PreconditionFailed(
+        f"The tag {str(detail['tag'])!r} moved while several were set: it is {detail['actual']} and "
+        f"was not changed. Those set before it stay: {', '.join(map(str, done))}. Look at the rest "
+        "again, then decide.",
+        detail,
     )

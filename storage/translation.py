@@ -21,6 +21,12 @@ R = TypeVar("R")
 def translate(error: driver.DriverError) -> errors.RegistryError:
     if isinstance(error, driver.NoSpace):
         return errors.StorageFull()
+    if isinstance(error, driver.Overloaded):
+        return errors.TooManyRequests(
+            "The registry takes in as many uploads as its memory allows. Try again in a few seconds; "
+            "an upload that was begun can go on.",
+            retry_after=5,
+        )
     return errors.Unavailable(
         "The registry's storage did not answer as it should. Nothing that was stored is lost; "
         "try again in a few seconds."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from registry.access import RULES
 from registry.errors import MethodNotAllowed, UnsupportedEncoding
 from registry.forwarded import Links
 from registry.parsing import Query, Target
+from registry.redirects import Redirects
 from registry.streaming import Body, Threads, Uploading
 from registry.upload_tokens import UploadTokens
 from storage.driver import WouldBlock
@@ -46,6 +48,7 @@ class Services:
     links: Links
     authorizer: Authorizer
     policy: Policy = field(default_factory=Policy)
+    redirects: Redirects = field(default_factory=Redirects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +67,27 @@ class Call:
     def threads(self) -> Threads:
         return self.services.threads
 
-    async def look_up(self, look: Callable[[Repository], R]) -> R:
-        """A look-up: at once if the answer is in memory, else in a thread."""
-        repository = self.services.store.immediately(self.target.name)
+    async def look_up(
+        self,
+        look: Callable[[Repository], R],
+        drop: Callable[[R], None] = lambda _: None,
+        *,
+        surely: bool = False,
+    ) -> R:
+        """A look-up: at once if the answer is in memory, else in a thread (see `Threads.look_up`).
+
+        `surely` asks the storage itself where the memory may be out of date (see `Staleness`).
+        """
+        store = self.services.store
+        if surely and store.driver.remote:
+            return await self.threads.look_up(partial(look, self.repository), drop)
+        repository = store.immediately(self.target.name)
         if repository is not None:
             try:
                 return look(repository)
             except WouldBlock:
                 pass
-        return await self.threads.run(look, self.repository)
+        return await self.threads.look_up(partial(look, store.lookups(self.target.name)), drop)
 
     def header(self, name: str) -> str | None:
         return self.request.headers.get(name)

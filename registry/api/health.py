@@ -6,6 +6,7 @@ the storage, or says where it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from starlette.concurrency import run_in_threadpool
@@ -18,6 +19,9 @@ from registry.readiness import StorageProbe
 from registry.telemetry.metrics import CONTENT_TYPE, Metrics
 
 _HEADERS: Final = {"Cache-Control": "no-store"}
+
+OUTDATED: Final = "A changed file is wrong, and the one before it is in force; the log says which."
+STUCK: Final = "Too many requests wait for a storage that does not answer."
 
 
 class Lifecycle(Protocol):
@@ -32,9 +36,15 @@ def health_routes(
     probe: StorageProbe,
     metrics: Metrics,
     *,
+    exhausted: Callable[[], bool] = lambda: False,
+    problems: Callable[[], Sequence[str]] = tuple,
     metrics_path: str | None = "/metrics",
 ) -> list[Route]:
-    """The routes, outside the API and its access rules. None as `metrics_path`: no metrics."""
+    """The routes, outside the API and its access rules. None as `metrics_path`: no metrics.
+
+    While `exhausted`, new requests that need the storage are refused (`Threads.exhausted`).
+    `problems` are those of files that say who may do what; requests go on by the last good ones.
+    """
 
     async def healthz(request: Request) -> Response:
         record_of(request.scope).route = "healthz"
@@ -42,12 +52,15 @@ def health_routes(
 
     async def readyz(request: Request) -> Response:
         record_of(request.scope).route = "readyz"
-        ready = probe.ready and not lifecycle.draining
+        stuck = exhausted()
+        ready = probe.ready and not stuck and not lifecycle.draining
         content = {
             "status": "ok" if ready else "unavailable",
-            "storage": probe.reason,
+            "storage": STUCK if stuck else probe.reason,
             "draining": lifecycle.draining,
         }
+        if problems():  # what exactly is for the log, not for whoever can ask here
+            content["authentication"] = OUTDATED
         return JSONResponse(content, 200 if ready else 503, headers=_HEADERS)
 
     async def exposition(request: Request) -> Response:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from starlette.responses import Response
 
 from registry.api.call import Call, Handlers
 from registry.parsing import parse_etags, parse_expectation
-from registry.responses import etag, warning
+from registry.responses import EncodedResponse, RawHeaders, encoded, etag, warning
 from registry.streaming import read_at_most
 from storage.manifests import too_large
 from storage.model.digest import Digest
@@ -21,12 +23,19 @@ async def get(call: Call) -> Response:
     """Whatever Accept says: a client that cannot read it says so better than a 404 could."""
     reference = call.target.reference
     stored = await call.look_up(lambda repository: repository.manifests.get(reference))
-    headers = {"Docker-Content-Digest": str(stored.digest), "ETag": etag(stored.digest)}
+    unchanged, whole = _headers(stored.digest, stored.media_type, len(stored.content))
     condition = call.header("if-none-match")
     if condition is not None and {str(stored.digest), "*"} & set(parse_etags(condition)):
-        return Response(status_code=304, headers=headers)
-    headers["Content-Type"] = stored.media_type
-    return Response(stored.content, headers=headers)
+        return EncodedResponse(b"", 304, unchanged)
+    return EncodedResponse(stored.content, 200, whole)
+
+
+@lru_cache(maxsize=1024)
+def _headers(digest: Digest, media_type: str, length: int) -> tuple[RawHeaders, RawHeaders]:
+    """Of the answer that the manifest has not changed, and of the manifest."""
+    unchanged = {"Docker-Content-Digest": str(digest), "ETag": etag(digest)}
+    whole = {**unchanged, "Content-Type": media_type, "Content-Length": str(length)}
+    return encoded(unchanged), encoded(whole)
 
 
 async def put(call: Call) -> Response:
@@ -37,6 +46,7 @@ async def put(call: Call) -> Response:
     if len(tags) > TAGS_AT_ONCE:
         raise ManifestInvalid(f"One push sets at most {TAGS_AT_ONCE} tags.")
     expected = parse_expectation(call.header("if-match"), call.header("if-none-match"))
+    call.threads.require()
     content = await read_at_most(call.body(), SIZE_LIMIT)
     if content is None:
         raise too_large()
@@ -69,6 +79,7 @@ async def put(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     call.require_deletes()
+    call.threads.require()
     repository, reference = call.repository, call.target.reference
     if isinstance(reference, Digest):
         await call.threads.run(repository.manifests.delete, reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from starlette.responses import Response
 
@@ -23,7 +24,8 @@ async def get(call: Call) -> Response:
     subject = call.target.digest
     wanted = call.query.get("artifactType")
     last, limit = _last(call), call.query.page_size(limit=1000)
-    found: Descriptors = await call.threads.run(call.repository.manifests.referrers, subject)
+    look = partial(call.repository.manifests.referrers, subject)
+    found: Descriptors = await call.threads.look_up(look)
     headers = {}
     if wanted:
         found = {key: value for key, value in found.items() if value.get("artifactType") == wanted}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.responses import JSONResponse, Response
 
 from registry.api.call import Call, Handlers
@@ -14,9 +16,10 @@ async def get(call: Call) -> Response:
     after = call.query.last_tag()
     repository = call.repository
     if size == 0:
-        await call.threads.run(repository.require)
+        await call.threads.look_up(repository.require)
         return JSONResponse({"name": str(repository.name), "tags": []})
-    tags, more = await call.threads.run(repository.list_tags, after=after, limit=size)
+    look = partial(repository.list_tags, after=after, limit=size)
+    tags, more = await call.threads.look_up(look)
     headers = {}
     if more:
         path = call.services.links.path(f"/v2/{repository.name}/tags/list")

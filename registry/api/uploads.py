@@ -113,6 +113,9 @@ async def finish(call: Call) -> Response:
     try:
         await call.services.uploading.receive(call.body(), session)
         await call.threads.run(call.repository.uploads.commit, session, expected)
+    except UploadUnknown:  # which a remote storage says no sooner than it is asked to publish
+        if not await call.threads.run(call.repository.uploads.finished, progress, expected):
+            raise
     finally:
         session.close()
     return _created(call, expected)

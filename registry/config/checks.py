@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from registry.config import auth
 from registry.config.errors import Findings
 from registry.config.inert import WITHOUT_EFFECT
+from registry.config.s3 import S3_NAMES, check_s3
 from registry.config.storage import DRIVERS, OTHER_DRIVERS
 from registry.config.values import as_switch, split_address
 
@@ -45,7 +47,8 @@ def _driver(plain: Plain, findings: Findings) -> None:
         if name in OTHER_DRIVERS:
             findings.problem(
                 ("storage", name),
-                "this version stores on a filesystem or in memory; use storage.filesystem",
+                "this version stores on a filesystem, in S3 or in memory; use storage.filesystem "
+                "or storage.s3",
             )
     if len(chosen) > 1:
         named = [f"{name} ({findings.origin(('storage', name))})" for name in chosen]
@@ -61,20 +64,28 @@ def _driver(plain: Plain, findings: Findings) -> None:
     elif not chosen and not findings.blames("storage"):
         findings.problem(
             ("storage",),
-            "names no driver; add 'filesystem:' with a 'rootdirectory:' below 'storage:'",
+            "names no driver; add 'filesystem:' with a 'rootdirectory:', or 's3:' with a "
+            "'bucket:', below 'storage:'",
         )
 
 
+def _s3(plain: Plain, findings: Findings) -> None:
+    for name in S3_NAMES:
+        if name in _below(plain, "storage"):
+            check_s3(("storage", name), _below(plain, "storage", name), findings)
+
+
 def _auth(plain: Plain, findings: Findings) -> None:
-    for kind in _below(plain, "auth"):
-        if kind != "none":
-            findings.problem(
-                ("auth", kind),
-                "this version has no authentication yet, and does not start open where a "
-                "configuration asks for it; remove the section and let only those reach the "
-                "registry who may use it",
-            )
-    plain.pop("auth", None)
+    kinds = sorted(_below(plain, "auth"))
+    if len(kinds) > 1:
+        findings.problem(
+            ("auth",),
+            f"has {' and '.join(kinds)}, and a registry has one way to know its users; remove the "
+            "others",
+        )
+    for kind in kinds:
+        for key, sentence in auth.missing(kind, _below(plain, "auth", kind)).items():
+            findings.problem(("auth", kind, key), sentence)
 
 
 def _proxy(plain: Plain, findings: Findings) -> None:
@@ -120,6 +131,16 @@ def _tls(plain: Plain, findings: Findings) -> None:
         findings.problem(
             ("http", "tls", "clientcas"),
             "asks clients for certificates, which needs http.tls.certificate and http.tls.key",
+        )
+
+
+def _proxy_protocol(plain: Plain, findings: Findings) -> None:
+    http = _below(plain, "http")
+    if as_switch(http.get("proxyprotocol")) and not http.get("trustedproxies"):
+        findings.problem(
+            ("http", "proxyprotocol"),
+            "believes the announcements of nobody; list the balancers' addresses in "
+            "http.trustedproxies",
         )
 
 
@@ -172,10 +193,12 @@ def _without_effect(plain: Plain, findings: Findings) -> None:
 _RULES: Final[tuple[Callable[[Plain, Findings], None], ...]] = (
     _version,
     _driver,
+    _s3,
     _auth,
     _proxy,
     _address,
     _tls,
+    _proxy_protocol,
     _platforms,
     _deprecated,
     _without_effect,

@@ -14,7 +14,7 @@ def check_exposure(settings: Settings, insecure_anonymous: bool) -> str | None:
     Without authentication it listens on loopback or a Unix socket only, unless its operator said
     that this is what they want. A host name other than `localhost` is not looked up.
     """
-    if insecure_anonymous or settings.auth is not None:
+    if insecure_anonymous or _knows_its_users(settings):
         return None
     endpoint = settings.http.endpoint
     if isinstance(endpoint, UnixEndpoint) or _is_loopback(endpoint.host):
@@ -30,6 +30,12 @@ def check_exposure(settings: Settings, insecure_anonymous: bool) -> str | None:
         f"reaches this port could {acts}. Set http.addr to a loopback address such as "
         f"127.0.0.1:{endpoint.port}, or pass --insecure-anonymous if that is what you want."
     )
+
+
+def _knows_its_users(settings: Settings) -> bool:
+    """`silly` takes every Authorization header, whatever is in it."""
+    auth = settings.auth
+    return auth is not None and any((auth.htpasswd, auth.token, auth.builtin))
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from registry.config.section import Section
 from registry.config.values import (
@@ -28,6 +28,7 @@ from registry.config.values import (
     split_address,
     whole,
 )
+from registry.server.ciphers import openssl_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,14 @@ ClientAuth = Literal[
 ]
 
 
+def _cipher(name: str) -> str:
+    openssl_name(name)
+    return name
+
+
+Cipher: TypeAlias = Annotated[Text, AfterValidator(_cipher)]
+
+
 class Tls(Section):
     certificate: File | None = None
     key: File | None = None
@@ -70,7 +79,8 @@ class Tls(Section):
         ),
     ] = "require-and-verify-client-cert"
     minimumtls: Annotated[Literal["tls1.2", "tls1.3"], choice("tls1.2", "tls1.3")] = "tls1.2"
-    ciphersuites: list[Text] = Field(default_factory=list)
+    ciphersuites: list[Cipher] = Field(default_factory=list)
+    hsts: Seconds = 0.0
     letsencrypt: LetsEncrypt | None = None
 
 
@@ -93,12 +103,13 @@ class H2c(Section):
 
 
 class Limits(Section):
-    """What a client may take of time and memory before its request is understood."""
+    """What a client may take of time and memory, and how long it waits for the storage."""
 
     headertimeout: Timeout = 10.0
     bodytimeout: Timeout = 60.0
     writetimeout: Timeout = 60.0
     keepalivetimeout: Timeout = 75.0
+    storagetimeout: Timeout = 30.0
     headerbytes: Annotated[int, whole(1024, 1024 * 1024)] = 16384
     headers: Annotated[int, whole(10, 10_000)] = 100
 
@@ -115,6 +126,7 @@ class Http(Section):
     draindelay: Seconds = 2.0
     workers: Annotated[int, whole(0, 512)] = 0
     trustedproxies: list[Network] = Field(default_factory=list)
+    proxyprotocol: Switch = False
     headers: Headers = Field(default_factory=dict)
     limits: Limits = Field(default_factory=Limits)
     tls: Tls = Field(default_factory=Tls)

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from pydantic import Field
 
-from registry.config.section import CHOICE, Section
+from registry.config.section import Section
 from registry.config.values import Unused
 
 
@@ -151,39 +151,6 @@ class Compatibility(Section):
     schema1: Schema1 | None = None
 
 
-class Htpasswd(Section):
-    realm: Unused = None
-    path: Unused = None
-
-
-class Token(Section):
-    realm: Unused = None
-    service: Unused = None
-    issuer: Unused = None
-    rootcertbundle: Unused = None
-    jwks: Unused = None
-    autoredirect: Unused = None
-    autoredirectpath: Unused = None
-    signingalgorithms: Unused = None
-
-
-class Silly(Section):
-    realm: Unused = None
-    service: Unused = None
-
-
-class Auth(Section):
-    """Refused, whatever it asks for, but for `none`: this version cannot keep anybody out."""
-
-    scalar_sets: ClassVar[str | None] = CHOICE
-    closed: ClassVar[bool] = True
-
-    none: Unused = None
-    htpasswd: Htpasswd | None = None
-    token: Token | None = None
-    silly: Silly | None = None
-
-
 WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "notifications": "nobody is notified of pushes, pulls and deletes",
     "proxy": "the registry is no mirror of another",
@@ -197,8 +164,9 @@ WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "health.file": "only the storage is checked",
     "health.http": "only the storage is checked",
     "health.tcp": "only the storage is checked",
+    "storage.s3.loglevel": "what goes wrong in S3 is in the log of the registry",
+    "storage.s3aws.loglevel": "what goes wrong in S3 is in the log of the registry",
     "http.debug": "metrics and health are served at http.addr",
-    "http.tls.ciphersuites": "OpenSSL's own choice for http.tls.minimumtls is offered",
     "http.h2c": "the registry speaks HTTP/1.1; put a proxy in front for HTTP/2",
 }
 """What is warned of when it is set, and how the registry behaves instead."""

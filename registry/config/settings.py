@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from registry.config.auth import Auth
 from registry.config.http import Http
 from registry.config.inert import (
-    Auth,
     Compatibility,
     Middleware,
     Notifications,
@@ -22,7 +22,7 @@ from registry.config.values import Text
 
 
 class Settings(Section):
-    """Defaults are Distribution's for a file that says nothing. `auth` is always None so far."""
+    """Defaults are Distribution's for a file that says nothing."""
 
     version: Text = "0.1"
     log: Log = Field(default_factory=Log)

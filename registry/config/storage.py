@@ -11,8 +11,19 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from registry.config.s3 import S3, S3_NAMES
 from registry.config.section import CHOICE, Section
-from registry.config.values import File, Switch, Timeout, Unused, choice, whole
+from registry.config.values import (
+    File,
+    IpNetwork,
+    Seconds,
+    Switch,
+    Text,
+    Timeout,
+    Unused,
+    choice,
+    whole,
+)
 
 FEWEST_THREADS: Final = 25  # Distribution raises what is lower
 
@@ -26,31 +37,10 @@ class InMemory(Section):
     pass
 
 
-class S3(Section):
-    accesskey: Unused = None
-    secretkey: Unused = None
-    bucket: Unused = None
-    region: Unused = None
-    regionendpoint: Unused = None
-    forcepathstyle: Unused = None
-    encrypt: Unused = None
-    keyid: Unused = None
-    secure: Unused = None
-    skipverify: Unused = None
-    v4auth: Unused = None
-    chunksize: Unused = None
-    multipartcopychunksize: Unused = None
-    multipartcopymaxconcurrency: Unused = None
-    multipartcopythresholdsize: Unused = None
-    rootdirectory: Unused = None
-    storageclass: Unused = None
-    useragent: Unused = None
-    objectacl: Unused = None
-    usedualstack: Unused = None
-    accelerate: Unused = None
-    usefipsendpoint: Unused = None
-    loglevel: Unused = None
-    redirectendpoint: Unused = None
+def _not_empty(value: str) -> str:
+    if not value:
+        raise ValueError("is empty, which every client's User-Agent contains; remove it")
+    return value
 
 
 class Delete(Section):
@@ -59,6 +49,10 @@ class Delete(Section):
 
 class Redirect(Section):
     disable: Switch = False
+    disablefor: list[IpNetwork] = Field(default_factory=list)
+    disableforagents: list[Annotated[Text, AfterValidator(_not_empty)]] = Field(
+        default_factory=list
+    )
 
 
 CacheKind = Annotated[Literal["inmemory", "redis"], choice("inmemory", "redis")]
@@ -68,6 +62,7 @@ class Cache(Section):
     blobdescriptor: CacheKind | None = None
     layerinfo: CacheKind | None = None  # deprecated by Distribution
     blobdescriptorsize: Annotated[int, whole(0)] = 10_000
+    tagttl: Seconds = 0.0
 
 
 class Tag(Section):
@@ -113,10 +108,17 @@ class Storage(Section):
     maintenance: Maintenance = Field(default_factory=Maintenance)
 
     @property
-    def driver(self) -> Literal["filesystem", "inmemory"]:
+    def driver(self) -> Literal["filesystem", "inmemory", "s3"]:
         """The one that is not None."""
+        if self.bucket is not None:
+            return "s3"
         return "inmemory" if self.filesystem is None else "filesystem"
 
+    @property
+    def bucket(self) -> S3 | None:
+        """The section of the S3 driver, which has two names."""
+        return self.s3 or self.s3aws
 
-DRIVERS: Final = ("filesystem", "inmemory")
-OTHER_DRIVERS: Final = ("s3", "s3aws", "azure", "gcs", "oss", "swift", "rados")
+
+DRIVERS: Final = ("filesystem", "inmemory", *S3_NAMES)
+OTHER_DRIVERS: Final = ("azure", "gcs", "oss", "swift", "rados")

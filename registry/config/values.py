@@ -109,6 +109,15 @@ def _network(value: str) -> str:
         ) from None
 
 
+def _ip_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError(
+            f"{quote(value)} is not an address or a network such as 10.0.0.0/8"
+        ) from None
+
+
 def _host_name(value: str) -> str:
     name, colon, port = value.rpartition(":") if not value.endswith("]") else (value, "", "")
     name = name if colon else value
@@ -132,6 +141,13 @@ def _base_url(value: str) -> str:
     if "@" in url.netloc or "?" in value or "#" in value or port == 0:
         raise ValueError(f"{wanted}: scheme, host, port and path, and nothing else")
     return value
+
+
+def _endpoint(value: str) -> str:
+    """A URL as it is, and a host with or without a port, whose scheme another key decides."""
+    if "://" in value:
+        return _base_url(value)
+    return value and _base_url(f"https://{value}").removeprefix("https://")
 
 
 def _url_path(value: str) -> str:
@@ -221,10 +237,12 @@ Seconds: TypeAlias = Annotated[
 Timeout: TypeAlias = Annotated[Seconds, AfterValidator(_positive)]
 Address: TypeAlias = Annotated[Text, AfterValidator(_address)]
 BaseUrl: TypeAlias = Annotated[Text, AfterValidator(_base_url)]
+Endpoint: TypeAlias = Annotated[Text, AfterValidator(_endpoint)]
 UrlPath: TypeAlias = Annotated[Text, AfterValidator(_url_path)]
 Prefix: TypeAlias = Annotated[UrlPath, AfterValidator(_with_slash)]
 HostName: TypeAlias = Annotated[Text, AfterValidator(_host_name)]
 Network: TypeAlias = Annotated[Text, AfterValidator(_network)]
+IpNetwork: TypeAlias = Annotated[Text, AfterValidator(_ip_network)]
 Pattern: TypeAlias = Annotated[Text, AfterValidator(_pattern)]
 File: TypeAlias = Annotated[Path, BeforeValidator(_text)]
 Headers: TypeAlias = Annotated[dict[str, list[Text]], AfterValidator(_headers)]

@@ -21,6 +21,8 @@ logger = logging.getLogger("holdfast.server")
 
 _JOINED: Final = 64 * 1024
 """Pieces up to this size together are copied into one; larger ones are written as a vector."""
+_ENCRYPTED: Final = 64 * 1024
+"""Bytes encrypted at once. With 1 MiB, idle connections kept 1.1 MiB, and a gigabyte cost twice as much."""
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -31,6 +33,7 @@ class Outlet:
         "_context",
         "_drain",
         "_mark",
+        "_secure",
         "_transport",
         "deadline",
         "loop",
@@ -46,6 +49,7 @@ class Outlet:
         self._transport = transport
         self._drain: asyncio.Future[None] | None = None
         self._mark = 0
+        self._secure = transport.get_extra_info("ssl_object") is not None
         self.loop = loop
         self.deadline = NEVER
         self.lost = False
@@ -55,12 +59,19 @@ class Outlet:
     def write(self, *pieces: bytes) -> None:
         if self.lost:
             return
-        if len(pieces) == 1:
-            self._transport.write(pieces[0])
-        elif sum(map(len, pieces)) <= _JOINED:
-            self._transport.write(b"".join(pieces))
+        if sum(map(len, pieces)) <= _JOINED:
+            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        elif self._secure:
+            self._encrypt(pieces)
         else:
             self._transport.writelines([piece for piece in pieces if piece])
+
+    def _encrypt(self, pieces: tuple[bytes, ...]) -> None:
+        """In steps: each connection keeps a buffer of the largest that was ever encrypted at once."""
+        for piece in pieces:
+            view = memoryview(piece)
+            for start in range(0, len(view), _ENCRYPTED):
+                self._transport.write(view[start : start + _ENCRYPTED])
 
     def pause(self) -> None:
         """The transport holds more than it wants to."""

@@ -1,12 +1,7 @@
-"""One connection of a client, as a protocol for uvicorn's server.
+"""One connection of a client, as a protocol for uvicorn's server: its requests in turn.
 
-Requests are answered in order, one at a time: `_current` is being answered, `_queue` waits. Every wait
-for the client has a deadline, which the worker's clock looks at: for bytes here, for room in the outlet.
-`_deaf` means that nothing further is listened to, because it could no longer be trusted or answered.
-
-Whenever the server ends a connection to a client that may still be sending, it closes its own side,
-and throws away what comes for a while: closing outright would reset the connection, and the client
-would never read the answer (RFC 9112, section 9.6).
+Requests are answered in order, one at a time: `_current` is being answered, `_queue` waits. What comes
+in is the business of `receiving.py`, what goes out of `outlet.py`.
 """
 
 from __future__ import annotations
@@ -23,50 +18,35 @@ from uvicorn.server import ServerState
 from . import refusals
 from .context import NEVER, WorkerContext
 from .exchange import Exchange
-from .outlet import Outlet
+from .lifecycle import Unserved
+from .receiving import LINGER, Receiving
 from .refusals import Refusal, Refused
 from .request_body import RequestBody
 from .request_head import RequestHead, decoded
-from .request_stream import RequestStream
 
 logger = logging.getLogger("holdfast.server")
 
 QUEUED: Final = 8
 """Pipelined requests at which reading pauses, but for those that came in one piece."""
 _QUEUED_AT_ONCE: Final = 256
-LINGER: Final = 2.0
-LINGER_BYTES: Final = 64 * 1024 * 1024
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 
 
-class Connection(asyncio.Protocol):
+class Connection(Receiving):
     __slots__ = (
         "_absorbing",
         "_app",
         "_app_state",
         "_client",
-        "_context",
         "_current",
-        "_deaf",
-        "_discarded",
-        "_head_clock",
-        "_held",
-        "_lingering",
         "_queue",
-        "_read_paused",
         "_refusal",
         "_scheme",
         "_server",
         "_server_state",
         "_stopping",
-        "_stream",
-        "_transport",
-        "eof",
-        "loop",
-        "out",
-        "read_deadline",
     )
 
     def __init__(
@@ -77,25 +57,18 @@ class Connection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._context = context
+        super().__init__(context, _loop or asyncio.get_running_loop())
         self._app = cast(ASGIApp, config.loaded_app)
         self._server_state = server_state
         self._app_state = app_state
-        self._stream = RequestStream(self, context.settings)
         self._current: Exchange | None = None
         self._queue: list[Exchange] = []
         self._absorbing = False  # the rest of a body whose request has been answered
         self._refusal: Refusal | None = None  # to be given after the answers that are due
-        self._held = b""
-        self._deaf = self.eof = self._lingering = self._stopping = self._read_paused = False
-        self._head_clock = True
-        self._discarded = 0
-        self.loop = _loop or asyncio.get_running_loop()
-        self.read_deadline = NEVER
+        self._stopping = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self.out = Outlet(self._context, self.loop, self._transport)
+        super().connection_made(transport)
         self._client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
         secure = transport.get_extra_info("sslcontext") is not None
@@ -103,9 +76,8 @@ class Connection(asyncio.Protocol):
         connections: set[Any] = self._server_state.connections
         connections.add(self)
         self._context.opened(self, self.loop)
-        settings = self._context.settings
-        self.read_deadline = self.loop.time() + settings.header_timeout
-        if settings.max_connections and len(connections) > settings.max_connections:
+        limit = self._context.settings.max_connections
+        if limit and len(connections) > limit:
             self._refuse(refusals.TOO_MANY_CONNECTIONS)
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -120,24 +92,6 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
         self._held = b""
         self._stream.release()
-
-    def pause_writing(self) -> None:
-        self.out.pause()
-
-    def resume_writing(self) -> None:
-        self.out.resume()
-
-    def data_received(self, data: bytes) -> None:
-        if self._lingering:
-            self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
-                self.close()
-        elif self._deaf:
-            return
-        elif self._held:
-            self._held += data
-        else:
-            self._take(data)
 
     def eof_received(self) -> bool:
         """Keep the sending half of a client that shut down its own, if it is owed answers."""
@@ -175,32 +129,8 @@ class Connection(asyncio.Protocol):
         else:
             self.close()
 
-    def _take(self, data: bytes) -> None:
-        try:
-            self._held = self._stream.feed(data)
-        except Refused as refused:
-            self._refuse(refused.refusal)
-            return
-        if self._stream.in_head and not self._head_clock and self._idle():
-            self._start_head_clock()
-        self._check_reading()
-
-    def _start_head_clock(self) -> None:
-        self._head_clock = True
-        self.read_deadline = self.loop.time() + self._context.settings.header_timeout
-
     def _idle(self) -> bool:
         return self._current is None and not self._absorbing and not self._lingering
-
-    def _check_reading(self) -> None:
-        body = self._stream.body
-        pause = (bool(self._held) or (body is not None and body.full)) and not self._deaf
-        if pause != self._read_paused and not self.eof:
-            self._read_paused = pause
-            if pause:
-                self._transport.pause_reading()
-            else:
-                self._transport.resume_reading()
 
     def request_begins(
         self,
@@ -254,16 +184,6 @@ class Connection(asyncio.Protocol):
                 self.out.write(_CONTINUE)
         self.read_deadline = self.loop.time() + self._context.settings.body_timeout
 
-    def body_comes(self) -> None:
-        self.read_deadline = self.loop.time() + self._context.settings.body_timeout
-
-    def body_came(self) -> None:
-        self.read_deadline = NEVER
-
-    def body_taken(self) -> None:
-        if self._read_paused and not self.out.lost:
-            self._check_reading()
-
     def common_headers(self) -> bytes:
         return self._context.common(self._server_state.default_headers)
 
@@ -293,11 +213,8 @@ class Connection(asyncio.Protocol):
         logger.info("refused a request: %d %s", refusal.status, refusal.message)
         self.out.write(refusals.render(refusal, self.common_headers(), bodiless=bodiless))
         self._current = None
+        self._queue.clear()
         self._linger()
-
-    def close(self) -> None:
-        self._deaf = True
-        self.out.close()
 
     def _start(self, exchange: Exchange) -> None:
         self._current = exchange
@@ -319,7 +236,7 @@ class Connection(asyncio.Protocol):
             self._take(held)
         if self._current is None and not self._absorbing and not self._lingering:
             if self._refusal is not None:
-                self.answer(self._refusal)
+                self._turn_away(self._refusal)
             elif self._stream.closed or self.eof or self._stopping:
                 self.close()
             elif self._stream.in_head:
@@ -339,26 +256,25 @@ class Connection(asyncio.Protocol):
         elif self._current is not None:
             self._refusal = refusal
         else:
-            self.answer(refusal)
+            self._turn_away(refusal)
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        """Refuse a request that the application will never see."""
+        method, target = self._stream.asked()
+        self.answer(refusal)
+        tell = self._context.lifecycle.on_unserved
+        if tell is not None:
+            client = self._client[0] if self._client else ""
+            sent = len(refusals.envelope(refusal))
+            tell(Unserved(refusal.status, refusal.code, client, method, target, sent))
 
     def _end(self) -> None:
         """Nothing more will be sent."""
         if self._stream.body is None and (self._stream.closed or self.eof) and not self._deaf:
             self.close()
         else:
+            self._queue.clear()
             self._linger()
-
-    def _linger(self) -> None:
-        self._lingering = self._deaf = True
-        self._queue.clear()
-        self._held = b""
-        if self.eof or self.out.lost:
-            self.close()
-            return
-        self.read_deadline = self.loop.time() + LINGER
-        self._check_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
 
 
 def _address(name: Any) -> tuple[str, int] | None:

@@ -60,10 +60,13 @@ def mistake(request_id: str) -> Refusal:
     return Refusal(500, f"The registry made a mistake; its log has request id {request_id}.")
 
 
+def envelope(refusal: Refusal) -> bytes:
+    return json.dumps({"errors": [{"code": refusal.code, "message": refusal.message}]}).encode()
+
+
 def render(refusal: Refusal, common: bytes, *, bodiless: bool = False) -> bytes:
     """The whole response; `common` are the header lines that every response has."""
-    envelope = {"errors": [{"code": refusal.code, "message": refusal.message}]}
-    body = json.dumps(envelope).encode()
+    body = envelope(refusal)
     head = (
         f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"

@@ -103,6 +103,12 @@ class RequestStream:
                 data = self._parse(data[: self._step]) + data[self._step :]
         return b""
 
+    def asked(self) -> tuple[str, bytes]:
+        """Method and target, as far as they came, of the request whose head is not whole."""
+        if not self.in_head or not self._target:
+            return "", b""
+        return self._parser.get_method().decode("latin-1"), self._target
+
     def release(self) -> None:
         """Break the cycle between the parser and this."""
         del self._parser

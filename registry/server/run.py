@@ -3,7 +3,8 @@
 SIGTERM: `lifecycle.draining` turns true, and for `draindelay` seconds nothing else changes, so that
 whoever watches readiness can look away. Then no connection is accepted, idle ones are closed, and
 requests in flight have `draintimeout` seconds before they are cancelled. SIGINT skips the delay. Both may
-come any number of times: service managers and terminals signal whole process groups.
+come any number of times: service managers and terminals signal whole process groups. SIGHUP reads the
+certificate again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import os
 import signal
 import socket
-import ssl
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -25,8 +26,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from .context import WorkerContext
+from .doorway import Doorway
 from .lifecycle import Lifecycle
 from .protocol import Connection
+from .proxy_header import Announced
+from .renewal import RenewableContext, Renewal
 from .settings import ServerSettings
 
 logger = logging.getLogger("holdfast.server")
@@ -44,6 +48,7 @@ class WorkerServer(uvicorn.Server):
         config: uvicorn.Config,
         settings: ServerSettings,
         lifecycle: Lifecycle,
+        tls: RenewableContext | None,
         *,
         ready: Callable[[], None],
         life: int | None,
@@ -51,15 +56,59 @@ class WorkerServer(uvicorn.Server):
         super().__init__(config)
         self._settings = settings
         self._lifecycle = lifecycle
+        self._tls = tls
         self._ready = ready
         self._life = life
         self._stop_at = math.inf
+        self.renewal: Renewal | None = None
+        self._doorways: list[Doorway] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        trusted = self._settings.proxyprotocol
+        doorways = trusted is not None or self._tls is not None
+        await super().startup([] if doorways else sockets)
+        for listener in sockets if doorways and sockets else ():
+            doorway = self._doorway(listener, trusted or ())
+            self._doorways.append(doorway)
+            self.servers.append(cast(Any, doorway))
+        self._watch_certificate()
         if self._life is not None:
             asyncio.get_running_loop().add_reader(self._life, self._orphaned)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for doorway in self._doorways:
+            doorway.close()
+            await doorway.settled()
+        await super().shutdown(sockets)
+        if self.renewal is not None:
+            self.renewal.stop()
+
+    def _doorway(self, listener: socket.socket, trusted: tuple[str, ...]) -> Doorway:
+        def connect(client: Announced | None) -> asyncio.Protocol:
+            protocol: Connection = cast(Any, self.config.http_protocol_class)(
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+            protocol.announced = client
+            return protocol
+
+        patience = self._settings.header_timeout
+        return Doorway(listener, trusted, self._tls, connect, patience)
+
+    def _watch_certificate(self) -> None:
+        if self._tls is None or self._settings.tls is None:
+            return
+
+        def changed(problem: str | None) -> None:
+            self._lifecycle.tls_problem = problem
+
+        self._lifecycle.tls_problem = self._tls.problem
+        self.renewal = Renewal(self._tls, self._settings.tls, changed)
+        self.renewal.start()
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.renewal.now)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.drain(at_once=sig != signal.SIGTERM)
@@ -86,7 +135,7 @@ def make_server(
     settings: ServerSettings,
     lifecycle: Lifecycle,
     app: ASGIApp,
-    tls: ssl.SSLContext | None,
+    tls: RenewableContext | None,
     *,
     ready: Callable[[], None] = lambda: None,
     life: int | None = None,
@@ -106,16 +155,24 @@ def make_server(
         date_header=True,
         timeout_graceful_shutdown=math.ceil(settings.draintimeout),
         ssl_context_factory=None if tls is None else lambda *_: tls,
+        headers=_headers(settings),
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the rest is said here
-    return WorkerServer(config, settings, lifecycle, ready=ready, life=life)
+    return WorkerServer(config, settings, lifecycle, tls, ready=ready, life=life)
+
+
+def _headers(settings: ServerSettings) -> list[tuple[str, str]]:
+    """What every response says. HSTS (RFC 6797) is for TLS only, and this listener has nothing else."""
+    if settings.tls is None or not settings.tls.hsts:
+        return []
+    return [("Strict-Transport-Security", f"max-age={settings.tls.hsts:.0f}")]
 
 
 def run_worker(
     settings: ServerSettings,
     listener: socket.socket,
     make_app: MakeApp,
-    tls: ssl.SSLContext | None,
+    tls: RenewableContext | None,
     *,
     worker: int,
     ready: Callable[[], None],

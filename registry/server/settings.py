@@ -21,8 +21,12 @@ class TLSSettings:
     certificate: str
     key: str
     minimumtls: MinimumTLS = "tls1.2"
+    ciphersuites: tuple[str, ...] = ()
+    """For TLS 1.2, by Go's names or OpenSSL's; none means a choice of modern ones."""
     clientcas: tuple[str, ...] = ()
     clientauth: ClientAuth = "require-and-verify-client-cert"
+    hsts: float = 0.0
+    """Seconds for which browsers are told to use TLS only with this host; 0 tells them nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class ServerSettings:
 
     workers: int = 1
     tls: TLSSettings | None = None
+    proxyprotocol: tuple[str, ...] | None = None
+    """Networks, or "unix", of the balancers that announce clients in PROXY headers; None if none do."""
 
     draindelay: float = 2.0
     """From SIGTERM, or from a failing readiness check, to the last connection accepted."""

@@ -14,7 +14,6 @@ import math
 import os
 import signal
 import socket
-import ssl
 import struct
 import sys
 import time
@@ -23,9 +22,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from .listening import CannotListen, described, listen, unlisten
+from .renewal import RenewableContext
 from .run import MakeApp, run_worker
 from .settings import ServerSettings
-from .tls import CannotSecure, context
+from .tls import CannotSecure, warnings
 
 logger = logging.getLogger("holdfast.server")
 
@@ -50,11 +50,13 @@ def serve(
     has ended, whatever the reason. 1, with a sentence on stderr or in the log, if it could not start.
     """
     try:
-        tls = None if settings.tls is None else context(settings.tls)
+        tls = None if settings.tls is None else RenewableContext(settings.tls)
         listener = listen(settings.addr)
     except (CannotListen, CannotSecure) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    for warning in warnings(settings.tls) if settings.tls is not None else ():
+        logger.warning("%s", warning)
     try:
         if before_fork is not None:
             before_fork()
@@ -82,7 +84,7 @@ class _Parent:
         settings: ServerSettings,
         make_app: MakeApp,
         listener: socket.socket,
-        tls: ssl.SSLContext | None,
+        tls: RenewableContext | None,
         worker_died: Callable[[int], None] | None,
     ) -> None:
         self._settings = settings
@@ -132,7 +134,7 @@ class _Parent:
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP:
-            logger.info("SIGHUP is reserved for reloading and changes nothing yet")
+            self._reload()
         elif number in (signal.SIGTERM, signal.SIGINT):
             name = signal.Signals(number).name
             if self._stopping:
@@ -141,6 +143,15 @@ class _Parent:
             else:
                 logger.info("%s: stopping when the requests in flight are done", name)
                 self._stop(number)
+
+    def _reload(self) -> None:
+        if self._tls is None:
+            logger.info(
+                "SIGHUP is reserved for reloading certificates, and changes nothing without TLS"
+            )
+        else:
+            logger.info("SIGHUP: reading the certificate again")
+            self._send(signal.SIGHUP)
 
     def _stop(self, number: int) -> None:
         self._stopping = True
@@ -220,6 +231,8 @@ class _Parent:
                 self._fork(worker, mask)
 
     def _fork(self, worker: _Worker, mask: set[int | signal.Signals]) -> None:
+        if self._tls is not None and self._tls.stale():
+            self._tls.renew()  # a worker begins with the last good certificate, and says what is wrong
         _flush()  # or both would write what is still buffered
         worker.ready = False
         worker.due = math.inf

@@ -17,9 +17,9 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 from structlog.contextvars import get_contextvars
 
@@ -30,6 +30,7 @@ FIELDS: Final = "fields"
 
 FORMATTERS: Final = ("text", "json", "logstash")
 
+_LARGEST: Final = 2**63
 _INDENT: Final = "    | "
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _UNSAFE_IN_KEY = re.compile(r"[^A-Za-z0-9_.@-]")
@@ -53,6 +54,8 @@ class LineFormatter(logging.Formatter):
         self._constant: dict[str, object] = {"@version": "1"} if formatter == "logstash" else {}
         self._reserved = frozenset((*self._names, *self._constant, "traceback", "stack"))
         self._constant |= {self._key(name): clean(name, value) for name, value in fields.items()}
+        self._value = _quoted_value if self._text else _encoded_value
+        self._template = lru_cache(maxsize=64)(self._make_template)
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {**get_contextvars(), **getattr(record, FIELDS, {})}
@@ -65,9 +68,35 @@ class LineFormatter(logging.Formatter):
     def render(
         self, created: float, level: str, message: str, logger: str, fields: Mapping[str, object]
     ) -> str:
-        """The line of a record that was never made one; `fields` is all that it has."""
+        """The line of a record that was never made one; `fields` is all that it has.
+
+        The same that format() would make, at a third of the cost where the same names come again.
+        `message` and `logger` are the program's own words.
+        """
+        template = self._template(level, message, logger, tuple(fields))
+        if template is not None:
+            return template % (timestamp(created), *map(self._value, fields.values()))
         line = self._line(created, level, message, logger, fields)
         return _pairs(line) if self._text else _encode(line)
+
+    def _make_template(
+        self, level: str, message: str, logger: str, names: tuple[str, ...]
+    ) -> str | None:
+        """The line with `%s` for the time and for each value; None if it depends on more than those."""
+        keys = [self._key(name) for name in names]
+        if len({*keys, *self._constant}) < len(keys) + len(self._constant):
+            return None  # one value takes the place of another
+        if any(clean(name, "") for name in names):
+            return None  # the name of a secret, whose value is not shown
+        time_name, *_ = self._names
+        fixed = self._line(0, level, message, logger, {})
+        del fixed[time_name]
+        if self._text:
+            shown = _pairs(fixed).replace("%", "%%")
+            return f"{time_name}=%s {shown}" + "".join([f" {key}=%s" for key in keys])
+        shown = _encode(fixed)[1:-1].replace("%", "%%")
+        values = "".join([f',"{key}":%s' for key in keys])
+        return f'{{"{time_name}":"%s",{shown}{values}}}'
 
     def _line(
         self, created: float, level: str, message: str, logger: str, fields: Mapping[str, object]
@@ -138,6 +167,31 @@ def _pairs(line: Mapping[str, object]) -> str:
 def _quote(value: object) -> str:
     text = value if isinstance(value, str) else _encode(value)
     return text if _PLAIN.fullmatch(text) else _encode(text)
+
+
+def _quick(show: Callable[[object], str]) -> Callable[[object], str]:
+    """`show(clean("", value))`, with what is often asked remembered and numbers not asked about."""
+    remembered = lru_cache(maxsize=1024)(lambda text: show(scrub(text)))
+
+    def shown(value: object) -> str:
+        kind = type(value)
+        if kind is str:
+            text = cast(str, value)
+            # A word costs less than remembering it, and request ids never come again.
+            return (
+                remembered(text) if len(text) <= 256 and not text.isalnum() else show(scrub(text))
+            )
+        if kind is int or kind is float:
+            number = cast(float, value)
+            if -_LARGEST < number < _LARGEST:  # false for what is not a number, too
+                return repr(number)
+        return show(clean("", value))
+
+    return shown
+
+
+_quoted_value = _quick(_quote)
+_encoded_value = _quick(_encode)
 
 
 def _escape(match: re.Match[str]) -> str:

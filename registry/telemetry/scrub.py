@@ -96,6 +96,8 @@ _CACHED_LENGTH: Final = 256
 def scrub(text: str) -> str:
     """`text` without its secrets, and of bounded length."""
     if len(text) <= _CACHED_LENGTH:
+        if text.isalnum() and text.isascii():
+            return text  # every rule wants some sign beside letters and digits
         return _scrub_short(text)
     cut = len(text) - LIMIT
     # A secret that is cut in two is seen whole first.

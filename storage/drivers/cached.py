@@ -14,7 +14,9 @@ import ctypes
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NoReturn, TypeVar
 
 from storage.driver import WouldBlock
@@ -57,11 +59,13 @@ _syscall.argtypes = [
 _how = _How(os.O_RDONLY | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
 _how_address = ctypes.addressof(_how)
 _how_size = ctypes.sizeof(_how)
+_PATH_ENCODING: Final = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
 def open_cached(path: str) -> int:
     """Raises WouldBlock, whatever the reason."""
-    descriptor: int = _syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), _how_address, _how_size)
+    name = path.encode(*_PATH_ENCODING)
+    descriptor: int = _syscall(_OPENAT2, _AT_FDCWD, name, _how_address, _how_size)
     if descriptor < 0:
         raise WouldBlock(f"open {path}: {errno.errorcode.get(ctypes.get_errno(), 'error')}")
     return descriptor
@@ -75,7 +79,8 @@ def read_page(path: str, offset: int, length: int) -> bytes:
     buffer = bytearray(length)
     descriptor = open_cached(path)
     try:
-        return bytes(buffer[: os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)])
+        del buffer[os.preadv(descriptor, (buffer,), offset, os.RWF_NOWAIT) :]
+        return bytes(buffer)
     except OSError as error:
         raise WouldBlock(f"read {path}: {error}") from error
     finally:
@@ -104,6 +109,11 @@ class CachedTree(Tree):
             tree.temporary.removeprefix(f"{tree.root}/"),
             tree.locks.removeprefix(f"{tree.root}/"),
         )
+        # The same few keys come with most requests, and are checked each time they come.
+        self._paths = lru_cache(maxsize=4096)(super().path)
+
+    def path(self, key: str) -> str:
+        return self._paths(key)
 
     def open(self, path: str) -> tuple[int, os.stat_result]:
         descriptor = open_cached(path)

@@ -39,6 +39,7 @@ class FilesystemDriver:
     """
 
     name = "filesystem"
+    remote = False
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class FilesystemDriver:
                     os.unlink(path)
                 sync_directories([os.path.dirname(path)])
 
-    def writer(self, key: str, *, create: bool) -> GrowingFile:
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> GrowingFile:
         return open_growing_file(self._tree, key, create=create)
 
     def stat_growing(self, key: str) -> ObjectInfo:
@@ -145,6 +146,9 @@ class FilesystemDriver:
         directory = self._tree.path(prefix)
         with system_errors("delete below", prefix):
             walking.remove(self._tree, directory)
+
+    def abort_unfinished(self, prefix: str, *, before: float) -> int:
+        return 0
 
     def prune(self, prefix: str) -> None:
         walking.prune(self._tree, self._tree.path(prefix))
@@ -196,7 +200,7 @@ class CachedFilesystem(FilesystemDriver):
     def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
         raise WouldBlock(key)
 
-    def writer(self, key: str, *, create: bool) -> GrowingFile:
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> GrowingFile:
         raise WouldBlock(key)
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:

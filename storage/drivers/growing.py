@@ -42,6 +42,10 @@ class GrowingFile:
     def size(self) -> int:
         return self._size
 
+    @property
+    def state(self) -> str:
+        return ""
+
     def append(self, chunks: Sequence[bytes]) -> None:
         self._require_usable()
         with system_errors("append to", self._key):

@@ -72,6 +72,10 @@ class MemoryWriter:
     def size(self) -> int:
         return len(self._growing.data)
 
+    @property
+    def state(self) -> str:
+        return ""
+
     def append(self, chunks: Sequence[bytes]) -> None:
         self._require_open()
         with self._driver.lock:
@@ -112,6 +116,7 @@ class MemoryDriver:
     """A `storage.driver.Driver`. Nothing survives the process."""
 
     name = "inmemory"
+    remote = False
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -146,7 +151,7 @@ class MemoryDriver:
             else:
                 self._objects.pop(key, None)
 
-    def writer(self, key: str, *, create: bool) -> MemoryWriter:
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> MemoryWriter:
         check_key(key)
         with self.lock:
             growing = self._growing.get(key)
@@ -220,6 +225,9 @@ class MemoryDriver:
                 del self._objects[key]
             for key in [key for key in self._growing if key.startswith(start)]:
                 del self._growing[key]
+
+    def abort_unfinished(self, prefix: str, *, before: float) -> int:
+        return 0
 
     def prune(self, prefix: str) -> None:
         check_key(prefix)

@@ -52,6 +52,10 @@ class ObservedDriver:
     def name(self) -> str:
         return self._inner.name
 
+    @property
+    def remote(self) -> bool:
+        return self._inner.remote
+
     def stat(self, key: str) -> ObjectInfo:
         return _timed(self._record, "stat", self._inner.stat, key)
 
@@ -68,8 +72,11 @@ class ObservedDriver:
     def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
         _timed(self._record, "swap", self._inner.swap, key, data, expected=expected)
 
-    def writer(self, key: str, *, create: bool) -> Writer:
-        inner = _timed(self._record, "writer", self._inner.writer, key, create=create)
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> Writer:
+        open_writer = self._inner.writer
+        inner = _timed(
+            self._record, "writer", open_writer, key, create=create, state=state, final=final
+        )
         return _Writer(inner, self._record)
 
     def stat_growing(self, key: str) -> ObjectInfo:
@@ -93,6 +100,10 @@ class ObservedDriver:
 
     def delete_tree(self, prefix: str) -> None:
         _timed(self._record, "delete_tree", self._inner.delete_tree, prefix)
+
+    def abort_unfinished(self, prefix: str, *, before: float) -> int:
+        abort = self._inner.abort_unfinished
+        return _timed(self._record, "abort_unfinished", abort, prefix, before=before)
 
     def prune(self, prefix: str) -> None:
         _timed(self._record, "prune", self._inner.prune, prefix)
@@ -142,6 +153,10 @@ class _Writer:
     @property
     def size(self) -> int:
         return self._inner.size
+
+    @property
+    def state(self) -> str:
+        return self._inner.state
 
     def append(self, chunks: Sequence[bytes]) -> None:
         _timed(self._record, "append", self._inner.append, chunks)

@@ -71,14 +71,20 @@ class ManifestTooLarge(ManifestInvalid):
 
 
 class ManifestBlobUnknown(RegistryError):
-    """A manifest names content that this repository does not have; `missing` holds all of it."""
+    """A manifest names content that this repository does not have.
+
+    `missing` holds all of it. A manifest of 4 MiB can name tens of thousands, so what a client is told
+    names the first LISTED, and how many more there are.
+    """
 
     code = "MANIFEST_BLOB_UNKNOWN"
+    LISTED: ClassVar[int] = 100
 
     def __init__(self, missing: Sequence[str]) -> None:
+        listed, more = ", ".join(missing[: self.LISTED]), len(missing) - self.LISTED
         super().__init__(
-            "The manifest refers to content that is not in this repository: "
-            f"{', '.join(missing)}. Push it first, then the manifest."
+            f"The manifest refers to content that is not in this repository: {listed}"
+            f"{f', and {more} more' if more > 0 else ''}. Push it first, then the manifest."
         )
         self.missing = tuple(missing)
 
@@ -123,6 +129,8 @@ class PreconditionFailed(RegistryError):
     """If-Match or If-None-Match did not hold (RFC 9110 section 13); nothing was changed."""
 
     code = "PRECONDITION_FAILED"
+
+    detail: Mapping[str, object]
 
     def __init__(self, message: str, detail: Mapping[str, object]) -> None:
         super().__init__(message, detail)

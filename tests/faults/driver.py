@@ -163,6 +163,10 @@ class FaultyDriver:
     def name(self) -> str:
         return self._inner.name
 
+    @property
+    def remote(self) -> bool:
+        return self._inner.remote
+
     def stat(self, key: str) -> ObjectInfo:
         with self.step("stat", key):
             return self._inner.stat(key)
@@ -182,11 +186,11 @@ class FaultyDriver:
         with self.step("swap", key):
             self._inner.swap(key, data, expected=expected)
 
-    def writer(self, key: str, *, create: bool) -> FaultyWriter:
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> FaultyWriter:
         writer = None
         try:
             with self.step("writer", key):
-                writer = self._inner.writer(key, create=create)
+                writer = self._inner.writer(key, create=create, state=state, final=final)
             return FaultyWriter(self, key, writer)
         except DriverError:
             if writer is not None:
@@ -221,6 +225,10 @@ class FaultyDriver:
     def delete_tree(self, prefix: str) -> None:
         with self.step("delete_tree", prefix):
             self._inner.delete_tree(prefix)
+
+    def abort_unfinished(self, prefix: str, *, before: float) -> int:
+        with self.step("abort_unfinished", prefix):
+            return self._inner.abort_unfinished(prefix, before=before)
 
     def prune(self, prefix: str) -> None:
         with self.step("prune", prefix):
@@ -295,6 +303,10 @@ class FaultyWriter:
     @property
     def size(self) -> int:
         return self._inner.size
+
+    @property
+    def state(self) -> str:
+        return self._inner.state
 
     def append(self, chunks: Sequence[bytes]) -> None:
         with self._driver.step("writer.append", self._key):

@@ -25,6 +25,7 @@ from registry.forwarded import Links, TrustedProxies
 from registry.middleware import Observe
 from registry.streaming import Threads, Uploading
 from registry.telemetry.metrics import Metrics
+from registry.threads import PATIENCE
 from registry.upload_tokens import UploadTokens
 from storage.driver import Driver
 from storage.repository import Store
@@ -98,8 +99,8 @@ def _loop() -> asyncio.AbstractEventLoop:
 class InProcess:
     """`close` it when it is not to serve any more."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._threads = Threads(2)
+    def __init__(self, driver: Driver, patience: float = PATIENCE) -> None:
+        self._threads = Threads(2, patience)
         services = Services(
             store=Store(driver),
             threads=self._threads,
@@ -170,8 +171,8 @@ def _scope(request: Request) -> Scope:
 
 
 @contextmanager
-def serving(driver: Driver) -> Iterator[InProcess]:
-    registry = InProcess(driver)
+def serving(driver: Driver, patience: float = PATIENCE) -> Iterator[InProcess]:
+    registry = InProcess(driver, patience)
     try:
         yield registry
     finally:

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from registry import cli, wiring
 from registry.config import Settings
+from registry.drivers import make_driver
 from storage import driver as errors
 from storage.driver import Driver, DriverError
 from tests.faults.driver import Fault, FaultyDriver, Moment
@@ -70,7 +71,7 @@ def main() -> None:
     plan = Plan.parse(os.environ[PLAN])
     for name, limit in plan.limits.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
-    real = wiring._driver
+    real = make_driver
 
     def faulty(settings: Settings) -> Driver:
         driver = FaultyDriver(
@@ -79,7 +80,8 @@ def main() -> None:
         install(plan.system, _die)
         return driver
 
-    wiring._driver = faulty if plan.driver or plan.system else real
+    if plan.driver or plan.system:
+        vars(wiring)["make_driver"] = faulty  # where the program itself takes it from
     sys.argv[1:] = ["serve", *sys.argv[1:]]
     cli.main()
 

@@ -427,7 +427,7 @@ def test_referrers_of_a_read_only_filesystem(small: tuple[Path, Acknowledged]) -
 
 
 def test_a_repository_that_may_not_be_read(filled: tuple[Path, Acknowledged]) -> None:
-    """Row 28, but for the catalog: it is told of as unavailable, and the others are served."""
+    """Row 28: it is told of as unavailable, left out of the catalog, and the others are served."""
     root, known = filled
     plan = Plan(
         system=tuple(
@@ -444,6 +444,8 @@ def test_a_repository_that_may_not_be_read(filled: tuple[Path, Acknowledged]) ->
             Request("POST", f"/v2/{LIB}/blobs/uploads/"),
         ):
             refused(registry, request, root)
+        catalog = registry.send(get("/v2/_catalog"))
+        assert (catalog.status, catalog.json()) == (200, {"repositories": [APP]})
         for kind in (known.blobs, known.manifests, known.tags, known.referrers):
             for key in [key for key in kind if key[0] == LIB]:
                 del kind[key]

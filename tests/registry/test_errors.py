@@ -96,6 +96,19 @@ def test_every_missing_digest_gets_an_entry_and_the_first_message_names_them_all
     assert {entry["code"] for entry in listed} == {"MANIFEST_BLOB_UNKNOWN"}
 
 
+def test_of_very_many_missing_digests_the_first_are_listed_and_the_rest_counted() -> None:
+    missing = [f"sha256:{number:064}" for number in range(40_000)]
+    error = errors.ManifestBlobUnknown(missing)
+    content = bytes(respond(error).body)
+    listed = json.loads(content)["errors"]
+    assert [entry["detail"]["digest"] for entry in listed] == missing[:100]
+    assert f"{missing[99]}, and 39900 more. Push it first" in listed[0]["message"]
+    assert missing[100] not in content.decode()
+    assert len(content) < 64 * 1024
+    assert error.missing == tuple(missing)
+    assert "more" not in errors.ManifestBlobUnknown(missing[:100]).message
+
+
 def test_headers_that_belong_to_an_error() -> None:
     assert respond(errors.Unavailable("No.", retry_after=7)).headers["retry-after"] == "7"
     assert respond(errors.TooManyRequests("No.", retry_after=3)).headers["retry-after"] == "3"

@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 
 from registry import readiness
-from registry.api.health import health_routes
+from registry.api.health import STUCK, health_routes
 from registry.readiness import FAILS, FULL, SILENT, UNTRIED, WORKS, StorageProbe
 from registry.telemetry.metrics import Metrics, metrics
 from storage.driver import NoSpace, Unavailable
@@ -237,12 +237,19 @@ def ask(
     ready: bool = True,
     reason: str = WORKS,
     draining: bool = False,
+    exhausted: bool = False,
     metrics_path: str | None = "/metrics",
 ) -> httpx.Response:
     probe = StorageProbe(Storage().check, interval=1, threshold=1)
     probe.ready, probe.reason = ready, reason
     app = Starlette(
-        routes=health_routes(Lifecycle(draining), probe, Metrics(), metrics_path=metrics_path)
+        routes=health_routes(
+            Lifecycle(draining),
+            probe,
+            Metrics(),
+            exhausted=lambda: exhausted,
+            metrics_path=metrics_path,
+        )
     )
 
     async def request() -> httpx.Response:
@@ -278,6 +285,13 @@ def test_ready(ready: bool, reason: str, draining: bool, status: int) -> None:
         "storage": reason,
         "draining": draining,
     }
+
+
+def test_not_ready_while_requests_only_pile_up() -> None:
+    response = ask("/readyz", exhausted=True)
+    assert response.status_code == 503
+    assert response.json() == {"status": "unavailable", "storage": STUCK, "draining": False}
+    assert ask("/healthz", exhausted=True).status_code == 200
 
 
 def test_metrics_are_told() -> None:

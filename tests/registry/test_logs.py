@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import time
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry.telemetry import logs
-from registry.telemetry.lines import timestamp
-from registry.telemetry.scrub import LIMIT, REDACTED, scrub
+from registry.telemetry.lines import LineFormatter, timestamp
+from registry.telemetry.scrub import LIMIT, REDACTED, scrub, without_secrets
 
 SECRET = "hunter2SECRET"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
@@ -452,3 +455,35 @@ def test_when_stdout_fails_stderr_says_so_once_and_nobody_is_hurt(
     monkeypatch.undo()
     log.info("again")
     assert output.json()["msg"] == "again"
+
+
+NAMES = ("path", "status", "time", "we ird", "we_ird", "token", "x%s", "fields.time", "@version")
+VALUES: tuple[object, ...] = (
+    *("", "GET", "/v2/a/b?x=%20%s", 'agent "x"\n', f"Bearer {JWT}", f"password={SECRET}", "\xe9"),
+    *("x" * 300, "a b" * LIMIT, 0, -1, 2**63, 2**64, 2**70, 1.5, 1e-7, 1e30, math.inf, math.nan),
+    *(True, False, None, {"token": SECRET, "a": 1}, [1, "x y"], b"bytes"),
+)
+
+
+@pytest.mark.parametrize("formatter", ["text", "json", "logstash"])
+@pytest.mark.parametrize("constant", [{}, {"env": "50% %s"}, {"path": "x", "status": "y"}])
+def test_a_request_line_is_what_its_record_would_be(
+    formatter: str, constant: dict[str, str]
+) -> None:
+    lines = LineFormatter(formatter, constant)
+    for number in range(len(VALUES) * 3):
+        turned = VALUES[number % len(VALUES) :] + VALUES
+        fields = dict(zip(NAMES[number % 4 :], turned, strict=False))
+        record = logging.makeLogRecord(
+            {"name": "holdfast.access", "msg": "request", "levelname": "INFO", "created": 12.5}
+            | {"fields": fields}
+        )
+        line = lines.render(12.5, "info", "request", "holdfast.access", fields)
+        assert line == lines.format(record)
+        assert SECRET not in line
+
+
+@given(st.text("abcdefgijkopstuwyEYJ0123456789", max_size=300))
+def test_a_word_without_signs_is_never_a_secret(word: str) -> None:
+    """What scrub() takes for granted."""
+    assert without_secrets(word) == word

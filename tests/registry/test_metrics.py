@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from registry.telemetry import metrics as module
 from registry.telemetry.metrics import Metrics
+from registry.telemetry.tallies import DRIVER_BUCKETS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,6 +119,33 @@ def test_counting_in_many_threads_loses_nothing(metrics: Metrics) -> None:
     )
 
 
+def test_counting_that_interrupts_counting_neither_hangs_nor_loses(metrics: Metrics) -> None:
+    """A listing that nobody finished is counted when it is collected, whatever is going on then."""
+    record = metrics.driver_recorder("filesystem")
+
+    class Interrupted(float):
+        def __gt__(self, other: float) -> bool:
+            record("list", "ok", 0.001)
+            return float(self) > other
+
+    def count() -> None:
+        for result in ("ok", "error"):
+            record("list", result, Interrupted(0.3))
+
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    found = samples(metrics.exposition())
+    labels = {"driver": "filesystem", "operation": "list"}
+    interruptions = 2 * math.ceil(math.log2(len(DRIVER_BUCKETS) + 1))
+    assert found[key("driver_operations_total", result="error", **labels)] == 1
+    assert found[key("driver_operations_total", result="ok", **labels)] == interruptions + 1
+    durations = "driver_operation_duration_seconds_bucket"
+    assert found[key(durations, le="0.001", **labels)] == interruptions
+    assert found[key(durations, le="+Inf", **labels)] == interruptions + 2
+
+
 def test_one_object_per_process() -> None:
     assert module.metrics() is module.metrics()
     assert b"holdfast_build_info" in module.exposition()
@@ -137,7 +166,7 @@ def test_cleanup_removes_only_what_prepare_made(tmp_path: Path) -> None:
 
 
 NODE = """
-import json, multiprocessing, os, signal, sys
+import json, multiprocessing, os, signal, sys, time
 from pathlib import Path
 from registry.telemetry import metrics as module
 
@@ -153,11 +182,39 @@ def work(pipe):
             )
         pipe.send(metrics.exposition().decode())
 
-def start(context):
+def start(context, target=work):
     ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs,))
+    process = context.Process(target=target, args=(theirs,))
     process.start()
     return process, ours
+
+def work_unseen(pipe):
+    metrics = module.metrics()
+    pipe.recv()
+    for status in (200, 404):
+        metrics.observe(
+            route="tags", method="GET", status=status, seconds=0.01, received=0, sent=0
+        )
+    pipe.send(None)
+    metrics.uploads_open.inc()
+    if pipe.recv() == "stop":
+        metrics.cache_request("manifest", hit=True)
+        metrics.flush()
+        os._exit(0)
+
+SHOWN = (
+    "holdfast_uploads_open 5.0",
+    'holdfast_request_duration_seconds_count{method="GET",route="tags"} 2.0',
+)
+
+def until_shown(pipe):
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        pipe.send(1)
+        exposition = pipe.recv()
+        if all(line in exposition for line in SHOWN):
+            break
+    return exposition
 
 if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[1])
@@ -177,6 +234,14 @@ if __name__ == "__main__":
     three, third = start(context)
     third.send(2)
     said["replaced"] = third.recv()
+    four, fourth = start(context, work_unseen)
+    fourth.send(None)
+    fourth.recv()
+    said["unseen"] = until_shown(third)
+    fourth.send("stop")
+    four.join()
+    third.send(1)
+    said["stopped"] = third.recv()
     for pipe, process in ((second, two), (third, three)):
         pipe.send(0)
         process.join()
@@ -213,5 +278,12 @@ def test_workers_add_up_and_the_dead_leave_no_gauges(method: str, tmp_path: Path
         assert found[key("uploads_open")] == uploads
         assert found[key("storage_ready")] == 1
         assert not any("pid" in dict(labels) for _, labels in found)
+    unseen = samples(said["unseen"].encode())
+    assert unseen[key("uploads_open")] == 5
+    for status in ("200", "404"):
+        assert unseen[key("requests_total", route="tags", method="GET", status=status)] == 1
+    assert unseen[key("request_duration_seconds_count", route="tags", method="GET")] == 2
+    stopped = samples(said["stopped"].encode())
+    assert stopped[key("cache_requests_total", cache="manifest", result="hit")] == 1
     assert said["left"] == []
     assert said["imported"] is False

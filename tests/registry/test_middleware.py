@@ -508,3 +508,28 @@ def test_other_scopes_pass_through(metrics: Metrics) -> None:
 
 def test_a_record_without_the_middleware() -> None:
     assert record_of({"type": "http"}) == RequestRecord()
+
+
+def test_what_was_counted_is_flushed_when_the_application_has_ended(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(metrics, "flush", lambda: order.append("flushed"))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        del receive, send
+        order.append(scope["type"])
+        if scope["state"] == "broken":
+            raise RuntimeError("it did not start")
+
+    async def no_message() -> Message:
+        raise AssertionError("nobody asks")
+
+    async def ignore(message: Message) -> None:
+        del message
+
+    observed = observe(app, metrics)
+    asyncio.run(observed({"type": "lifespan", "state": ""}, no_message, ignore))
+    with pytest.raises(RuntimeError):
+        asyncio.run(observed({"type": "lifespan", "state": "broken"}, no_message, ignore))
+    assert order == ["lifespan", "flushed"] * 2

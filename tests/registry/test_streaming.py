@@ -25,7 +25,8 @@ from storage.drivers.memory import MemoryDriver
 from storage.model.digest import Digest
 from storage.model.errors import StorageFull
 from storage.model.reference import RepositoryName
-from storage.uploads import Session, Uploads
+from storage.upload_session import Session
+from storage.uploads import Uploads
 
 T = TypeVar("T")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -9,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import layout, links
-from storage.catalog import Catalog, exists
-from storage.driver import Child, Driver
+from storage.catalog import Catalog
+from storage.driver import Child, Driver, Unavailable
 from storage.drivers.memory import MemoryDriver
+from storage.model import errors
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName
+from storage.presence import exists
 
 DIGEST = Digest.of(b"")
 
@@ -115,3 +118,61 @@ def test_every_page_is_a_slice_of_the_whole(names: set[str], after: str, limit: 
     found, more = Catalog(driver).list(after=after, limit=limit)
     assert [str(name) for name in found] == rest[:limit]
     assert more is (len(rest) > limit)
+
+
+class Refusing(MemoryDriver):
+    """Fails to list what is below `prefix`, for a reason."""
+
+    def __init__(self, prefix: str, cause: OSError) -> None:
+        super().__init__()
+        self._prefix = prefix
+        self._cause = cause
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
+        if prefix.startswith(self._prefix):
+            raise Unavailable(f"list {prefix}: it failed") from self._cause
+        return super().list(prefix, after=after)
+
+
+FORBIDDEN = PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_repository_that_may_not_be_read_is_left_out_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    driver = Refusing(f"{layout.REPOSITORIES}/team/lib", FORBIDDEN)
+    fill(driver, ["team/app", "team/lib", "team/lib/below", "team/tool", "zoo"])
+    assert listed(driver) == ["team/app", "team/tool", "zoo"]
+    assert listed(driver, after="team/lib/below") == ["team/tool", "zoo"]
+    for record in caplog.records:
+        assert record.levelname == "WARNING"
+        assert "team/lib" in record.getMessage()
+    assert caplog.records
+
+
+def test_one_whose_manifests_may_not_be_read_hides_none_below_it() -> None:
+    driver = Refusing(layout.manifests(RepositoryName("a")), FORBIDDEN)
+    fill(driver, ["a", "a/b", "c"])
+    assert listed(driver) == ["a/b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "cause"),
+    [
+        (layout.REPOSITORIES, FORBIDDEN),
+        (f"{layout.REPOSITORIES}/b", OSError(errno.EIO, "Input/output error")),
+        (f"{layout.REPOSITORIES}/b", OSError(errno.ESTALE, "Stale file handle")),
+    ],
+)
+def test_no_other_failure_is_taken_for_an_absence(prefix: str, cause: OSError) -> None:
+    driver = Refusing(prefix, cause)
+    fill(driver, ["a", "b", "c"])
+    with pytest.raises(errors.Unavailable):
+        listed(driver)
+
+
+def test_whoever_walks_the_whole_store_is_told_what_cannot_be_read() -> None:
+    driver = Refusing(f"{layout.REPOSITORIES}/b", FORBIDDEN)
+    fill(driver, ["a", "b", "c"])
+    with pytest.raises(Unavailable):
+        list(Catalog(driver).walk())

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from storage import layout, links
-from storage.driver import Anything, Driver, DriverError
+from storage.catalog import Catalog
+from storage.driver import Anything, Driver, DriverError, NoSpace
 from storage.drivers.memory import MemoryDriver
+from storage.expectation import PRESENT
 from storage.model import mediatype
 from storage.model.digest import Digest
 from storage.model.errors import (
@@ -353,6 +355,55 @@ def test_expectations_are_of_the_tags_or_else_of_the_manifest(
     with pytest.raises(PreconditionFailed):
         put(repository, document, digest, *tags, expected=Digest.of(b"other"))
     put(repository, document, digest, *tags, expected=digest)
+    put(repository, document, digest, *tags, expected=PRESENT)
+
+
+@pytest.mark.parametrize("tags", [(), (Tag("a"), Tag("b"))])
+def test_to_be_there_is_required_of_each_tag_or_else_of_the_manifest(
+    repository: Repository, tags: tuple[Tag, ...]
+) -> None:
+    document = image()
+    push_blobs(repository, document)
+    digest = Digest.parse(document.digest)
+    before = {info.key for info in repository._driver.walk("docker")}
+    with pytest.raises(PreconditionFailed, match="absent"):
+        put(repository, document, digest, *tags, expected=PRESENT)
+    assert {info.key for info in repository._driver.walk("docker")} == before
+    for tag in tags[:1]:
+        put(repository, image(), tag)
+        with pytest.raises(PreconditionFailed, match="'b' is absent"):
+            put(repository, document, digest, *tags, expected=PRESENT)
+
+
+def test_a_repository_that_is_empty_again_is_still_one(
+    driver: Driver, repository: Repository
+) -> None:
+    digest = put(repository, image())
+    repository.manifests.delete(digest)
+    assert repository.list_tags() == ([], False)
+    assert [str(name) for name in Catalog(driver).list(limit=10)[0]] == ["team/app"]
+    again = put(repository, image())
+    repository.tags.delete(TAG)
+    repository.manifests.delete(again)
+    assert repository.list_tags() == ([], False)
+
+
+def test_what_keeps_an_empty_repository_must_not_stop_a_deletion() -> None:
+    class Full(MemoryDriver):
+        full = False
+
+        def write(self, key: str, data: bytes) -> None:
+            if self.full:
+                raise NoSpace("no space left")
+            super().write(key, data)
+
+    driver = Full()
+    repository = Store(driver).repository(RepositoryName("a"))
+    digest = put(repository, image())
+    driver.full = True
+    repository.manifests.delete(digest)
+    with pytest.raises(ManifestUnknown):
+        repository.manifests.get(digest)
 
 
 def test_an_expectation_that_fails_changes_no_tag_and_stores_nothing(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from storage.model.errors import (
 )
 from storage.model.manifest import SIZE_LIMIT, Manifest, references, stored_media_type
 from storage.model.reference import RepositoryName, Tag
+from tests.support.promptness import grows_linearly, promptly
 
 HEX = "0123456789abcdef" * 4
 ABSENT = f"sha256:{HEX}"
@@ -154,10 +154,39 @@ NOT_JSON = {
 
 @pytest.mark.parametrize("name", NOT_JSON)
 def test_not_strict_json(name: str) -> None:
-    begun = time.process_time()
-    with pytest.raises(strictjson.NotStrictJson):
-        strictjson.loads(NOT_JSON[name])
-    assert time.process_time() - begun < 5
+    def load() -> None:
+        with pytest.raises(strictjson.NotStrictJson):
+            strictjson.loads(NOT_JSON[name])
+
+    promptly(load)
+
+
+@pytest.mark.parametrize(
+    ("begin", "repeated", "end"),
+    [
+        (b"[", b"[", b""),
+        (b"", b'{"a":', b""),
+        (b"[", b'{"a":1,"b":2},', b"0]"),
+        (b"{", b'"a":1,', b'"a":1}'),
+        (b'["', b"\\ud83d\\ude00", b'"]'),
+        (b'["', b"\\\\", b'"]'),
+        (b"", b" ", b""),
+        (b"", b"9", b""),
+        (b"-", b"9", b""),
+        (b"0.", b"9", b"e"),
+        (b'"', b"\xc3\xa4", b""),
+    ],
+)
+def test_reading_json_takes_no_longer_than_its_length_explains(
+    begin: bytes, repeated: bytes, end: bytes
+) -> None:
+    def load(size: int) -> None:
+        try:
+            strictjson.loads(begin + repeated * size + end)
+        except strictjson.NotStrictJson:
+            pass
+
+    grows_linearly(load, 20_000)
 
 
 def test_whole_pairs_are_fine() -> None:

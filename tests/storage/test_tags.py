@@ -10,6 +10,7 @@ import pytest
 from storage import layout, links
 from storage.driver import ANYTHING, Anything, Driver, DriverError
 from storage.drivers.memory import MemoryDriver
+from storage.expectation import PRESENT, Expectation, described
 from storage.model.digest import Digest
 from storage.model.errors import ManifestUnknown, PreconditionFailed, Unavailable
 from storage.model.reference import RepositoryName, Tag
@@ -156,10 +157,12 @@ def test_what_is_no_tag_in_the_directory_is_passed_over(driver: Driver, tags: Ta
         (ONE, TWO, False),
         (ONE, ANYTHING, True),
         (None, ANYTHING, True),
+        (ONE, PRESENT, True),
+        (None, PRESENT, False),
     ],
 )
 def test_compare_and_set(
-    tags: Tags, held: Digest | None, expected: Digest | Anything | None, allowed: bool
+    tags: Tags, held: Digest | None, expected: Expectation, allowed: bool
 ) -> None:
     if held is not None:
         tags.set(TAG, held)
@@ -175,7 +178,7 @@ def test_compare_and_set(
     assert tags.current(TAG) == held
     assert caught.value.detail == {
         "tag": "latest",
-        "expected": str(expected or "absent"),
+        "expected": described(expected),
         "actual": str(held or "absent"),
     }
 
@@ -208,6 +211,71 @@ def test_of_many_who_compare_and_set_one_wins(tags: Tags, held: Digest | None) -
     assert len(failures) == 19
     assert all(isinstance(failure, PreconditionFailed) for failure in failures)
     assert tags.current(TAG) in targets
+
+
+def test_all_who_only_want_the_tag_to_be_there_succeed(tags: Tags) -> None:
+    tags.set(TAG, ONE)
+    targets = [Digest.of(bytes([number])) for number in range(20)]
+    assert race(20, lambda number: tags.set(TAG, targets[number], PRESENT)) == []
+    assert tags.current(TAG) in targets
+
+
+class Restless(MemoryDriver):
+    """Somebody else is always a little faster."""
+
+    moves = 0
+
+    def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
+        self.moves += 1
+        super().write(key, str(Digest.of(b"move %d" % self.moves)).encode())
+        super().swap(key, data, expected=expected)
+
+
+def test_a_tag_that_never_rests_is_given_up() -> None:
+    driver = Restless()
+    tags = Tags(driver, NAME)
+    driver.write(layout.tag_current(NAME, TAG), str(ONE).encode())
+    with pytest.raises(Unavailable, match="so many at once"):
+        tags.set(TAG, TWO, PRESENT)
+    assert tags.current(TAG) != TWO
+
+
+class TakenMeanwhile(MemoryDriver):
+    """One tag that somebody creates just before it would be set."""
+
+    taken: str
+
+    def swap(self, key: str, data: bytes | None, *, expected: bytes | None | Anything) -> None:
+        if key == self.taken:
+            super().write(key, str(TWO).encode())
+        super().swap(key, data, expected=expected)
+
+
+def test_one_of_several_that_moves_stops_the_rest_and_says_which_were_set() -> None:
+    driver = TakenMeanwhile()
+    driver.taken = layout.tag_current(NAME, Tag("c"))
+    tags = Tags(driver, NAME)
+    with pytest.raises(PreconditionFailed) as caught:
+        tags.set_all([Tag(name) for name in "abcd"], ONE, None)
+    assert caught.value.detail == {
+        "tag": "c",
+        "expected": "absent",
+        "actual": str(TWO),
+        "set": ["a", "b"],
+    }
+    assert "Those set before it stay: a, b." in caught.value.message
+    assert "Nothing was changed" not in caught.value.message
+    assert [tags.current(Tag(name)) for name in "abcd"] == [ONE, ONE, TWO, None]
+
+
+def test_the_first_of_several_that_moves_has_changed_nothing() -> None:
+    driver = TakenMeanwhile()
+    driver.taken = layout.tag_current(NAME, Tag("a"))
+    tags = Tags(driver, NAME)
+    with pytest.raises(PreconditionFailed, match="Nothing was changed") as caught:
+        tags.set_all([Tag("a"), Tag("b")], ONE, None)
+    assert "set" not in caught.value.detail
+    assert tags.current(Tag("b")) is None
 
 
 def test_all_who_just_set_succeed(tags: Tags) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from typing import NoReturn
 
 import pytest
@@ -23,8 +24,14 @@ def missing(reason: str) -> NoReturn:
 
 
 def program(name: str) -> str:
-    """The path of a program, or the test ends here."""
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
+    """The path of a program, or the test ends here.
+
+    Some come as Python packages, into an environment that need not be the one on the PATH.
+    """
+    beside = os.path.dirname(sys.executable)
+    path = shutil.which(name) or shutil.which(
+        name, path=f"{beside}:/usr/sbin:/sbin:/usr/local/sbin"
+    )
     if path is None:
         missing(f"{name} is not installed")
     return path

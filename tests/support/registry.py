@@ -115,6 +115,13 @@ class Registry:
     url: str
     root: Path | None = None
     """The storage's directory, where there is one."""
+    balancer: str = ""
+    """What stands between, if anything does: it refuses by itself what is no HTTP."""
+    in_bucket: bool = False
+    """The storage is one where each question costs a request. So an upload may have two writers, whose
+    Locations are two uploads from then on; only the process that ended it knows that it has ended; what
+    a failed closing request brought is lost; and a deleted manifest can be pulled by digest for a while.
+    """
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +131,12 @@ class Registry:
         self.http.close()
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return self.http.request(method, path, **options)
+        """Behind a balancer, Location has to lead there; without that it is what a node alone says."""
+        response = self.http.request(method, path, **options)
+        if self.balancer and "Location" in response.headers:
+            assert response.headers["Location"].startswith(f"{self.url}/v2/")
+            response.headers["Location"] = response.headers["Location"].removeprefix(self.url)
+        return response
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.ask("GET", path, **options)

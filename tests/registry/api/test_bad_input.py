@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 
 from storage.model import mediatype
 from storage.model.manifest import SIZE_LIMIT
+from tests.support.promptness import promptly
 from tests.support.registry import (
     CONFIG,
     Blob,
@@ -34,8 +36,6 @@ from tests.support.registry import (
 HEX = "0123456789abcdef" * 4
 ABSENT = f"sha256:{HEX}"
 FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-PATIENCE = 15.0
-"""Seconds; the rule is a tenth of one, on a machine that does nothing else."""
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +173,11 @@ def test_targets(registry: Registry, home: str, row: str) -> None:
     case = TARGETS[row]
     with registry.nothing_stored():
         for method in case.methods:
-            begun = time.perf_counter()
-            response = ask(registry, method, case.target.format(home=home))
-            assert time.perf_counter() - begun < PATIENCE
+            target = case.target.format(home=home)
+            response = promptly(partial(ask, registry, method, target), perf_counter)
+            if registry.balancer == "nginx" and "%00" in case.target:
+                assert response.status_code == 400  # by itself, without asking a node
+                continue
             if len(case.target) > 8192:
                 refused(response, 414, "UNKNOWN")
                 continue
@@ -190,7 +192,8 @@ def test_targets(registry: Registry, home: str, row: str) -> None:
 def test_bytes_outside_ascii(registry: Registry, target: str) -> None:
     response = ask(registry, "GET", target)
     assert response.status_code == 400
-    assert response.json()["errors"][0]["message"].endswith(".")
+    if registry.balancer != "haproxy":  # which says so by itself, without asking a node
+        assert response.json()["errors"][0]["message"].endswith(".")
 
 
 @pytest.mark.parametrize("number", ["10000000000", "9223372036854775807", "0", "1000", "0001"])
@@ -336,14 +339,14 @@ def test_manifests(registry: Registry, home: str, row: str) -> None:
         registry.push_blob(home, blob)
     headers = {} if case.content_type is None else {"Content-Type": case.content_type}
     with registry.nothing_stored():
-        begun = time.perf_counter()
-        response = registry.ask(
+        put = partial(
+            registry.ask,
             "PUT",
             f"/v2/{home}/manifests/{case.reference}",
             content=case.content,
             headers=headers,
         )
-        assert time.perf_counter() - begun < PATIENCE
+        response = promptly(put, perf_counter)
         assert case.says in refused(response, case.status, case.code)
     for reference in {case.reference, digest_of(case.content)}:
         assert registry.ask("HEAD", f"/v2/{home}/manifests/{reference}").status_code == 404
@@ -516,6 +519,9 @@ def test_uploads(registry: Registry, row: str) -> None:
     location = registry.patch(begun, BEGUN, 0).headers["Location"]
     with registry.nothing_stored():
         response = send(registry, step, begun if step.old_location else location)
+        if registry.in_bucket and row == "closing: old Location":
+            # A closing request that bears out its digest needs no look at what the upload has.
+            step = bad_digest(step.query)
         assert step.says in refused(response, step.status, step.code)
     if step.status == 416:
         assert response.headers["Range"] == "0-9"
@@ -559,8 +565,11 @@ def test_content_that_is_not_what_its_digest_says(registry: Registry, way: str, 
         assert wrong in message
     for digest in (wrong, WHOLE.digest):
         assert registry.ask("HEAD", f"/v2/{name}/blobs/{digest}").status_code == 404
-    location = registry.get(location).headers["Location"]
-    assert registry.finish(location, WHOLE.digest).status_code == 201
+    status = registry.get(location)
+    location, held = status.headers["Location"], int(status.headers["Range"].removeprefix("0-"))
+    kept = held + 1 if held else 0
+    assert kept == len(WHOLE.data) - (len(body) if registry.in_bucket else 0)
+    assert registry.finish(location, WHOLE.digest, WHOLE.data[kept:]).status_code == 201
 
 
 @pytest.mark.parametrize("body", [WHOLE.data[:-1], WHOLE.data + b"x", b""])

@@ -82,3 +82,14 @@ def test_of_a_repository_without_any(registry: Registry) -> None:
         registry.push_blob(name, blob)
     assert registry.put_manifest(name, document.digest, document).status_code == 201
     assert registry.tags(name) == []
+
+
+def test_of_a_repository_whose_last_manifest_was_deleted(registry: Registry) -> None:
+    name = a_name()
+    document = registry.push(name, "only", image())
+    assert registry.ask("DELETE", f"/v2/{name}/manifests/{document.digest}").status_code == 202
+    for response in registry.everywhere("GET", f"/v2/{name}/tags/list"):
+        assert (response.status_code, response.json()) == (200, {"name": name, "tags": []})
+    assert name in registry.get("/v2/_catalog?n=1000").json()["repositories"]
+    registry.push(name, "again", document)
+    assert registry.tags(name) == ["again"]

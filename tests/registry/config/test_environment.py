@@ -182,7 +182,11 @@ def test_an_unset_section_of_the_file_can_be_filled(load_text: Load) -> None:
         ({"HTTP_DRAINTIMEOUT": "60"}, "http.draintimeout:", "(from REGISTRY_HTTP_DRAINTIMEOUT)"),
         ({"HTTP_WORKERS": "[1]"}, "http.workers: '[1]' is not a whole", "REGISTRY_HTTP_WORKERS"),
         ({"STORAGE": ""}, "storage: names no driver", "REGISTRY_STORAGE"),
-        ({"STORAGE": "s3"}, "storage.s3: this version stores on a filesystem", "REGISTRY_STORAGE"),
+        (
+            {"STORAGE": "gcs"},
+            "storage.gcs: this version stores on a filesystem",
+            "REGISTRY_STORAGE",
+        ),
         (
             {"AUTH": "htpasswd"},
             "auth.htpasswd: this version has no authentication",

@@ -13,7 +13,10 @@ from registry.config import ConfigError, TcpEndpoint, UnixEndpoint, load, source
 from tests.registry.config.conftest import MINIMAL, Load, Problems
 
 EVERYTHING = (Path(__file__).parent / "everything.yml").read_text(encoding="utf-8")
-NO_DRIVER = "storage: names no driver; add 'filesystem:' with a 'rootdirectory:' below 'storage:'"
+NO_DRIVER = (
+    "storage: names no driver; add 'filesystem:' with a 'rootdirectory:', or 's3:' with a "
+    "'bucket:', below 'storage:'"
+)
 
 
 def test_a_file_of_distribution_with_everything_set_is_taken(load_text: Load) -> None:
@@ -78,7 +81,6 @@ def test_a_file_of_distribution_with_everything_set_is_taken(load_text: Load) ->
         "http.debug",
         "http.h2c",
         "http.http2",
-        "http.tls.ciphersuites",
         "log.hooks",
         "log.reportcaller",
         "loglevel",
@@ -313,6 +315,7 @@ def test_strange_names_stay_on_one_line(load_text: Load) -> None:
             "http: {tls: {letsencrypt: {email: a@b}}}",
             "http.tls.letsencrypt: this version obtains no",
         ),
+        ("http: {proxyprotocol: true}", "http.proxyprotocol: believes the announcements of nobody"),
         ("http: {net: unix, addr: ''}", "http.addr: is missing; with http.net: unix"),
         (f"http: {{net: unix, addr: /{'a' * 107}}}", "http.addr: is longer than the 107 bytes"),
         ("http: {net: unix}", "http.addr: is missing"),

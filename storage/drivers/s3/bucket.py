@@ -1,0 +1,230 @@
+"""One request each, on keys below the root directory; the place where S3's own names end.
+
+Every object is made with the same type, encryption, storage class and ACL, as CNCF Distribution makes
+it, whether it is put, copied or assembled of parts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from storage.driver import ObjectInfo, ObjectNotFound, Unavailable
+from storage.drivers.s3.client import PerProcess, make_client, make_signer
+from storage.drivers.s3.errors import Denied, Unsupported, storage_errors
+from storage.drivers.s3.settings import S3Settings
+
+if TYPE_CHECKING:
+    from botocore.response import StreamingBody
+    from types_boto3_s3.client import S3Client
+
+BATCH = 1000
+"""Keys in one page of a listing, and in one DeleteObjects: S3's maximum of both."""
+
+_CONFIRMED_FOR = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The answer to a GET: `body` begins at the offset asked for."""
+
+    info: ObjectInfo
+    etag: str
+    body: StreamingBody
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    objects: Sequence[ObjectInfo]
+    prefixes: Sequence[str]
+
+
+class Bucket:
+    """Every method raises DriverError, and blocks until the store has answered or will not."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self.settings = settings
+        self.name = settings.bucket
+        self._root = settings.root
+        self._client = PerProcess(lambda: make_client(settings))
+        self._signer = PerProcess(lambda: make_signer(settings))
+        self._confirmed = float("-inf")
+
+    @property
+    def client(self) -> S3Client:
+        return self._client.get()
+
+    def full(self, key: str) -> str:
+        return self._root + key
+
+    def bare(self, full_key: str) -> str:
+        return full_key[len(self._root) :]
+
+    def options(self) -> dict[str, Any]:
+        """What every object is made with."""
+        settings = self.settings
+        options: dict[str, Any] = {}
+        if settings.encrypt:
+            options["ServerSideEncryption"] = "aws:kms" if settings.keyid else "AES256"
+        if settings.keyid:
+            options["SSEKMSKeyId"] = settings.keyid
+        if settings.storageclass.upper() not in ("", "NONE"):
+            options["StorageClass"] = settings.storageclass
+        if settings.objectacl not in ("", "none", "private"):
+            options["ACL"] = settings.objectacl
+        return options
+
+    def head(self, key: str) -> ObjectInfo:
+        try:
+            with storage_errors("HeadObject", self.name, self.full(key)):
+                answer = self.client.head_object(Bucket=self.name, Key=self.full(key))
+        except ObjectNotFound:
+            self._confirm()
+            raise
+        return _info(key, answer["ContentLength"], answer["LastModified"])
+
+    def get(
+        self, key: str, offset: int = 0, length: int | None = None, *, etag: str = ""
+    ) -> Fetched:
+        """Raises OutOfRange if the object ends at `offset` or before; ConditionRefused by `etag`.
+
+        `length` may be more than there is. With `offset` 0 and no length no range is asked for.
+        """
+        wanted: dict[str, Any] = {"IfMatch": etag} if etag else {}
+        if offset or length is not None:
+            end = "" if length is None else str(offset + length - 1)
+            wanted["Range"] = f"bytes={offset}-{end}"
+        with storage_errors("GetObject", self.name, self.full(key)):
+            answer = self.client.get_object(Bucket=self.name, Key=self.full(key), **wanted)
+        size = sent = answer["ContentLength"]
+        if wanted.get("Range"):
+            span, _, total = answer.get("ContentRange", "").rpartition("/")
+            if total.isdecimal() and span.startswith(f"bytes {offset}-"):
+                size = int(total)
+            elif offset or span:
+                answer["Body"].close()
+                raise Unavailable(
+                    f"GetObject s3://{self.name}/{self.full(key)}: asked for bytes from {offset}, "
+                    f"the store answered with {span or 'the whole object'!r}"
+                )
+        info = _info(key, size, answer["LastModified"])
+        return Fetched(info, answer.get("ETag", ""), answer["Body"], sent)
+
+    def put(self, key: str, data: bytes, *, absent: bool = False, etag: str | None = None) -> str:
+        """The new ETag. `absent`: only if there is no object; `etag`: only if it is that one.
+
+        Raises ConditionRefused, or Unsupported by a store that knows no conditions.
+        """
+        conditions: dict[str, Any] = {}
+        if absent:
+            conditions["IfNoneMatch"] = "*"
+        if etag is not None:
+            conditions["IfMatch"] = etag
+        with storage_errors("PutObject", self.name, self.full(key)):
+            answer = self.client.put_object(
+                Bucket=self.name,
+                Key=self.full(key),
+                Body=data,
+                ContentLength=len(data),
+                ContentType="application/octet-stream",
+                **self.options(),
+                **conditions,
+            )
+        return answer.get("ETag", "")
+
+    def copy(self, source: str, target: str) -> None:
+        """Raises ObjectNotFound if there is no `source`. Some stores say so of what they cannot copy."""
+        with storage_errors("CopyObject", self.name, self.full(target)):
+            answer = self.client.copy_object(
+                Bucket=self.name,
+                Key=self.full(target),
+                CopySource={"Bucket": self.name, "Key": self.full(source)},
+                **self.options(),
+            )
+        if "CopyObjectResult" not in answer:
+            raise Unsupported(f"CopyObject s3://{self.name}/{self.full(target)}: it says nothing")
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        """Also succeeds where there is nothing. `etag` as for put(), where the store heeds it."""
+        condition: dict[str, Any] = {} if etag is None else {"IfMatch": etag}
+        with storage_errors("DeleteObject", self.name, self.full(key)):
+            self.client.delete_object(Bucket=self.name, Key=self.full(key), **condition)
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """At most BATCH keys; those absent already are passed over."""
+        if not keys:
+            return
+        with storage_errors("DeleteObjects", self.name, self.full(keys[0])):
+            answer = self.client.delete_objects(
+                Bucket=self.name,
+                Delete={"Objects": [{"Key": self.full(key)} for key in keys], "Quiet": True},
+            )
+        failed = [e for e in answer.get("Errors", []) if e.get("Code") != "NoSuchKey"]
+        if failed:
+            first = failed[0]
+            raise Unavailable(
+                f"DeleteObjects s3://{self.name}: {len(failed)} of {len(keys)} not deleted, first "
+                f"{first.get('Key')}: {first.get('Code')} {first.get('Message', '')}".rstrip()
+            )
+
+    def pages(self, prefix: str, *, after: str = "", delimiter: str = "") -> Iterator[Page]:
+        """The objects whose key begins with `prefix`, after the key `after`, in the order of bytes.
+
+        With a delimiter, keys that have it beyond `prefix` are told by what comes before it.
+        """
+        options: dict[str, Any] = {"Prefix": self.full(prefix), "MaxKeys": BATCH}
+        if after:
+            options["StartAfter"] = self.full(after)
+        if delimiter:
+            options["Delimiter"] = delimiter
+        while True:
+            with storage_errors("ListObjectsV2", self.name, self.full(prefix)):
+                answer = self.client.list_objects_v2(Bucket=self.name, **options)
+            yield Page(
+                [
+                    _info(self.bare(item["Key"]), item["Size"], item["LastModified"])
+                    for item in answer.get("Contents", [])
+                ],
+                [self.bare(item["Prefix"]) for item in answer.get("CommonPrefixes", [])],
+            )
+            token = answer.get("NextContinuationToken")
+            if not answer.get("IsTruncated") or not token:
+                return
+            options["ContinuationToken"] = token
+
+    def presign(self, key: str, lifetime: int) -> str:
+        """Computed here, without asking the store."""
+        signer = self._signer if self.settings.redirect_endpoint else self._client
+        with storage_errors("presign", self.name, self.full(key)):
+            return signer.get().generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self.name, "Key": self.full(key)},
+                ExpiresIn=lifetime,
+            )
+
+    def _confirm(self) -> None:
+        """Raises Unavailable if the bucket is not there, or if that cannot be told.
+
+        A HEAD's 404 has no body to say what is missing. A bucket seen a minute ago is not asked for
+        again; one that may not be asked for exists.
+        """
+        if time.monotonic() - self._confirmed < _CONFIRMED_FOR:
+            return
+        try:
+            with storage_errors("HeadBucket", self.name, ""):
+                self.client.head_bucket(Bucket=self.name)
+        except Denied:
+            pass
+        except ObjectNotFound as error:
+            raise Unavailable(
+                f"the bucket {self.name} does not exist; create it, or correct `bucket`"
+            ) from error
+        self._confirmed = time.monotonic()
+
+
+def _info(key: str, size: int, modified: datetime) -> ObjectInfo:
+    return ObjectInfo(key, size, modified.timestamp())

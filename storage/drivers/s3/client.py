@@ -1,0 +1,148 @@
+"""The boto3 client and the threads of one process.
+
+Neither survives a fork: sockets and locks would be shared with the parent, and threads are gone. So both
+are made when first used, and anew in a child.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import boto3
+import urllib3
+from botocore.config import Config
+
+from storage.drivers.s3.settings import S3Settings
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
+    from types_boto3_s3.client import S3Client
+
+T = TypeVar("T")
+
+_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII)
+_ADDRESS = re.compile(r"[0-9.]+|.*:.*", re.ASCII)
+
+
+class PerProcess(Generic[T]):
+    """A value made when first asked for, once in each process."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: tuple[T] | None = None
+        _EVERY.add(self)
+
+    def get(self) -> T:
+        made = self._made
+        if made is not None:
+            return made[0]
+        with self._lock:
+            if self._made is None:
+                self._made = (self._make(),)
+            return self._made[0]
+
+    def peek(self) -> T | None:
+        return None if self._made is None else self._made[0]
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._made = None
+
+
+_EVERY: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()
+
+
+def _forget_every() -> None:
+    for value in _EVERY:
+        value.forget()
+
+
+os.register_at_fork(after_in_child=_forget_every)
+
+
+def threads(count: int, name: str) -> PerProcess[ThreadPoolExecutor]:
+    return PerProcess(lambda: ThreadPoolExecutor(count, thread_name_prefix=name))
+
+
+def make_client(settings: S3Settings) -> S3Client:
+    """A client of the store.
+
+    Neither this nor the use of a client opens a connection before the first request. A request that
+    gets no answer ends by itself: after `readtimeout` without a byte, `attempts` times.
+    """
+    if settings.skipverify:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    session = boto3.Session(
+        aws_access_key_id=settings.accesskey or None,
+        aws_secret_access_key=settings.secretkey or None,
+        profile_name=settings.profile or None,
+    )
+    return session.client(
+        "s3",
+        region_name=settings.region or "us-east-1",
+        endpoint_url=settings.endpoint,
+        use_ssl=settings.secure,
+        verify=False if settings.skipverify else settings.cabundle or None,
+        config=_config(settings),
+    )
+
+
+def make_signer(settings: S3Settings) -> S3Client:
+    """A client for URLs that lead to `redirectendpoint`: only scheme and host are others."""
+    client = make_client(settings)
+    if settings.redirect_endpoint is not None:
+        there = urlsplit(settings.redirect_endpoint)
+
+        def lead_there(request: AWSRequest, **_: object) -> None:
+            url = urlsplit(str(request.url))
+            request.url = urlunsplit(url._replace(scheme=there.scheme, netloc=there.netloc))
+
+        client.meta.events.register("before-sign.s3", lead_there)
+    return client
+
+
+def _config(settings: S3Settings) -> Config:
+    """Checksums and signed payloads are left to TLS and to the digest that every blob is verified by:
+
+    stores older than S3's trailing checksums refuse a body that has them, and a signed body is read
+    twice. Over plain HTTP botocore signs bodies all the same.
+    """
+    return Config(
+        signature_version="s3v4",
+        s3={
+            "addressing_style": _addressing(settings),
+            "payload_signing_enabled": False,
+            "use_accelerate_endpoint": settings.accelerate,
+        },
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+        connect_timeout=settings.connecttimeout,
+        read_timeout=settings.readtimeout,
+        max_pool_connections=settings.connections,
+        tcp_keepalive=True,
+        use_dualstack_endpoint=settings.usedualstack or None,
+        use_fips_endpoint=settings.usefipsendpoint or None,
+        user_agent_extra=settings.useragent or None,
+    )
+
+
+def _addressing(settings: S3Settings) -> Literal["path", "virtual"]:
+    """Never botocore's "auto": it presigns for Amazon's global address, which redirects elsewhere.
+
+    A bucket whose name is no single label of a host name cannot stand before one, nor before an address.
+    """
+    path = settings.forcepathstyle
+    if path is None:
+        path = bool(settings.regionendpoint)
+    host = urlsplit(settings.endpoint or "").hostname or ""
+    labelled = _LABEL.fullmatch(settings.bucket) and not _ADDRESS.fullmatch(host)
+    return "path" if path or not labelled else "virtual"

@@ -1,0 +1,39 @@
+"""Real S3 servers, each started once for all tests of a run, when the first of them asks.
+
+Tests take buckets of their own and give them back: `with rgw.fresh() as bucket`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.ceph import Gateway, ceph_gateway
+from tests.support.s3 import S3Store, rclone_server
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A Ceph RADOS Gateway, for tests that need more of it than its S3."""
+    with ceph_gateway(tmp_path_factory.mktemp("ceph")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def rgw(gateway: Gateway) -> S3Store:
+    """The gateway over HTTP."""
+    return gateway.store
+
+
+@pytest.fixture(scope="session")
+def rgw_tls(gateway: Gateway) -> S3Store:
+    """The same gateway over TLS, with a certificate of a private authority."""
+    return gateway.tls
+
+
+@pytest.fixture(scope="session")
+def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+    """`rclone serve s3`, a store with gaps."""
+    with rclone_server(tmp_path_factory.mktemp("rclone")) as store:
+        yield store
