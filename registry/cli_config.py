@@ -47,7 +47,9 @@ def storage(settings: Settings) -> Iterator[Driver]:
     from storage.driver import DriverError
 
     try:
-        yield make_driver(settings)
+        driver = make_driver(settings)
+        yield driver
+        driver.close()
     except DriverError as error:
         stop(f"The storage cannot be used: {' '.join(str(error).split())}")
 

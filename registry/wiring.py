@@ -20,7 +20,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from auth.model import Authorizer
-from registry import server
 from registry.api.call import Policy, Services
 from registry.api.health import health_routes
 from registry.api.token import token_routes
@@ -39,10 +38,12 @@ from registry.redirects import Redirects
 from registry.revocations import StoredRevocations
 from registry.server.lifecycle import Lifecycle
 from registry.server.settings import ServerSettings, TLSSettings
+from registry.server.workers import serve as serve_workers
 from registry.streaming import Threads, Uploading
-from registry.telemetry import logs
+from registry.telemetry import leftovers, logs
 from registry.telemetry import metrics as telemetry
 from registry.telemetry.metrics import Metrics
+from registry.unserved import observer
 from registry.upload_tokens import UploadTokens
 from storage import secret
 from storage.driver import Driver, DriverError
@@ -66,6 +67,7 @@ def serve(loaded: Loaded) -> int:
     )
     log = logs.get_logger("holdfast")
     directory = telemetry.prepare(None)
+    leftovers.claim(directory)
     try:
         driver = make_driver(settings)
         key = settings.http.secret.encode() or secret.load_or_create(driver)
@@ -78,7 +80,7 @@ def serve(loaded: Loaded) -> int:
             addr=settings.http.addr,
             workers=workers,
         )
-        return server.serve(
+        return serve_workers(
             _server_settings(settings, workers),
             lambda lifecycle: _Worker(settings, driver, key, lifecycle).app(),
             worker_died=telemetry.worker_died,
@@ -166,8 +168,9 @@ class _Worker:
     def app(self) -> ASGIApp:
         settings = self.settings
         metrics = telemetry.metrics()
-        driver = ObservedDriver(self.bare_driver, metrics.driver_recorder(self.bare_driver.name))
-        threads = Threads(_threads(settings))
+        threads = Threads(_threads(settings), settings.http.limits.storagetimeout)
+        recorder = threads.hearing(metrics.driver_recorder(self.bare_driver.name))
+        driver = ObservedDriver(self.bare_driver, recorder)
         check = settings.health.storagedriver
         probe = StorageProbe(
             self.bare_driver.check if check.enabled else _trust,
@@ -189,13 +192,23 @@ class _Worker:
                     task.cancel()
                 await probe.stop()
                 threads.close()
+                self.bare_driver.close()
 
+        self.lifecycle.on_unserved = observer(
+            metrics, access_log=not settings.log.accesslog.disabled
+        )
         proxies = TrustedProxies(settings.http.trustedproxies, settings.http.hosts)
         app = create_app(
             services,
             prefix=settings.http.prefix,
             others=[
-                *health_routes(self.lifecycle, probe, metrics, problems=made.problems),
+                *health_routes(
+                    self.lifecycle,
+                    probe,
+                    metrics,
+                    exhausted=lambda: threads.exhausted,
+                    problems=made.problems,
+                ),
                 *self._token_routes(made, services.links),
             ],
             lifespan=lifespan,

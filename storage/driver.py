@@ -274,5 +274,8 @@ class Driver(Protocol):
         does as the driver does, but never waits. "Not there" is never answered: that too is WouldBlock.
         """
 
+    def close(self) -> None:
+        """Do now what was to be done a little later, and let go of everything. Idempotent; never fails."""
+
     def check(self) -> None:
         """Write, read and delete a probe object. Raises Unavailable or NoSpace."""

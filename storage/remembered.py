@@ -182,6 +182,9 @@ class RememberingDriver:
     def local_path(self, key: str) -> Path | None:
         return self._inner.local_path(key)
 
+    def close(self) -> None:
+        self._inner.close()
+
     def check(self) -> None:
         self._inner.check()
 

@@ -23,15 +23,15 @@ def page(driver: Driver, prefix: str, *, after: str, limit: int) -> tuple[list[T
     """
     # "," is less than every character of a tag: what begins with `after` and goes on is listed too.
     listed = _names(driver, prefix, f"{after}," if after else "")
-    enough = limit + 1 + sum(map(after.count, "-."))  # what `after` begins with is listed after it
+    # `after` itself is listed too, and so may be what it begins with.
+    enough = limit + 2 + sum(map(after.count, "-."))
     names = list(islice(listed, enough))
-    more = len(names) == enough
     found = {name for name in names if name > after}
-    if more:
+    if len(names) == enough:
         missing = (name for name in _beginnings(names[-1], after) if name not in found)
         found.update(name for name in missing if _is_there(driver, prefix, name))
     tags = [Tag(name) for name in sorted(found)]
-    return tags[:limit], more or len(tags) > limit
+    return tags[:limit], len(tags) > limit
 
 
 def _names(driver: Driver, prefix: str, after: str) -> Iterator[str]:

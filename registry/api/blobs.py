@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from functools import partial
+from functools import lru_cache, partial
 
 from starlette.responses import Response
 
@@ -11,7 +11,16 @@ from registry.api.call import Call, Handlers
 from registry.errors import record, respond
 from registry.parsing import parse_etags
 from registry.redirects import LIFETIME
-from registry.responses import ByteRange, ContentResponse, Unsatisfiable, etag, parse_range
+from registry.responses import (
+    ByteRange,
+    ContentResponse,
+    EncodedResponse,
+    RawHeaders,
+    Unsatisfiable,
+    encoded,
+    etag,
+    parse_range,
+)
 from storage import layout
 from storage.blobs import Blob
 from storage.driver import DriverError, Reader
@@ -33,12 +42,17 @@ def _headers(digest: Digest, length: int) -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=1024)
+def _encoded_headers(digest: Digest, length: int) -> RawHeaders:
+    return encoded(_headers(digest, length))
+
+
 async def head(call: Call) -> Response:
     digest = call.target.digest
     blob = await call.look_up(lambda repository: repository.blobs.stat(digest), surely=True)
     if (unchanged := _not_modified(call, digest)) is not None:
         return unchanged
-    return Response(headers=_headers(digest, blob.size))
+    return EncodedResponse(b"", 200, _encoded_headers(digest, blob.size))
 
 
 async def get(call: Call) -> Response:

@@ -37,6 +37,7 @@ log = logging.getLogger("holdfast.uploads")
 
 async def start(call: Call) -> Response:
     """POST: begin an upload, push a whole blob, or mount one that is here already."""
+    call.threads.require()
     if call.query.get("mount") is not None and (mounted := await _mount(call)) is not None:
         return mounted
     digest = call.query.get("digest")
@@ -62,7 +63,7 @@ async def status(call: Call) -> Response:
     except UploadInvalid:  # the URL need not be whole: the storage knows all but an empty upload
         begun = False
     look = partial(call.repository.uploads.status, call.target.upload_id, begun=begun)
-    progress = await call.threads.run(look)
+    progress = await call.threads.look_up(look)
     return Response(status_code=204, headers=_progress_headers(call, progress))
 
 
@@ -74,6 +75,7 @@ async def cancel(call: Call) -> Response:
 
 async def append(call: Call) -> Response:
     """PATCH: the next chunk, or a stream of them."""
+    call.threads.require()
     call.refuse_encoded_body()
     progress, start = _progress_of(call), _chunk_start(call)
     try:
@@ -98,6 +100,7 @@ async def append(call: Call) -> Response:
 
 async def finish(call: Call) -> Response:
     """PUT: the rest of the content, if any, and the digest of it all."""
+    call.threads.require()
     call.refuse_encoded_body()
     expected = call.query.digest()
     progress, start = _progress_of(call), _chunk_start(call)
@@ -167,7 +170,7 @@ async def _resume(
 ) -> Session:
     if start is not None and start != progress.offset:
         look = partial(call.repository.uploads.status, progress.upload_id, begun=True)
-        held = await call.threads.run(look)
+        held = await call.threads.look_up(look)
         raise RangeInvalid(
             f"The chunk begins at {start}, but the upload has {held.offset} bytes.",
             offset=held.offset,

@@ -4,8 +4,8 @@ uvicorn's Server runs the event loop, the lifespan and the accepting. The protoc
 limits and time-outs, zero-copy sending and the worker processes are ours.
 """
 
+# What runs it, `workers.serve`, is not here: the configuration only needs the settings, and at once.
 from .lifecycle import Lifecycle
 from .settings import ServerSettings, TLSSettings
-from .workers import serve
 
-__all__ = ["Lifecycle", "ServerSettings", "TLSSettings", "serve"]
+__all__ = ["Lifecycle", "ServerSettings", "TLSSettings"]

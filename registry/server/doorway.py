@@ -11,7 +11,6 @@ malformed request.
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import socket
@@ -30,7 +29,6 @@ _AT_ONCE: Final = 64
 _PEEK: Final = 4096
 _PAUSE: Final = 1.0
 _SETTLE: Final = 1.0
-_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class Doorway:
@@ -85,9 +83,7 @@ class Doorway:
                 peer, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
+            except OSError as error:  # no descriptors or memory left, as a rule
                 logger.error("cannot accept connections: %s; trying again", error.strerror)
                 self._loop.remove_reader(self._listener.fileno())
                 self._resume = self._loop.call_later(_PAUSE, self._listen_again)

@@ -23,6 +23,7 @@ from .receiving import LINGER, Receiving
 from .refusals import Refusal, Refused
 from .request_body import RequestBody
 from .request_head import RequestHead, decoded
+from .tls import extension
 
 logger = logging.getLogger("holdfast.server")
 
@@ -47,6 +48,8 @@ class Connection(Receiving):
         "_server",
         "_server_state",
         "_stopping",
+        "_tls",
+        "announced",
     )
 
     def __init__(
@@ -66,13 +69,16 @@ class Connection(Receiving):
         self._absorbing = False  # the rest of a body whose request has been answered
         self._refusal: Refusal | None = None  # to be given after the answers that are due
         self._stopping = False
+        self._tls: dict[str, Any] | None = None
+        self.announced: tuple[str, int] | None = None  # the client, in the words of a balancer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._client = _address(transport.get_extra_info("peername"))
+        self._client = self.announced or _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
-        secure = transport.get_extra_info("sslcontext") is not None
-        self._scheme = "https" if secure else "http"
+        secured = transport.get_extra_info("ssl_object")
+        self._tls = None if secured is None else extension(secured)
+        self._scheme = "http" if secured is None else "https"
         connections: set[Any] = self._server_state.connections
         connections.add(self)
         self._context.opened(self, self.loop)
@@ -144,8 +150,10 @@ class Connection(Receiving):
             raise Refused(refusals.bad_request("too many requests at once on one connection"))
         body = RequestBody(self, head.length, expects_continue=head.expects_continue)
         extensions: dict[str, Any] = {"holdfast.body": body}
-        if self._scheme == "http":
+        if self._tls is None:
             extensions["http.response.zerocopysend"] = {}
+        else:
+            extensions["tls"] = self._tls
         scope = {
             "type": "http",
             "asgi": _ASGI,

@@ -34,9 +34,8 @@ def context(settings: TLSSettings) -> ssl.SSLContext:
     tls.sslobject_class = Handshake
     tls.minimum_version = _VERSIONS[settings.minimumtls]
     tls.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    tls.options &= (
-        ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    )  # the client knows what its processor is good at
+    # All that is offered is good, and the client knows which its processor does best.
+    tls.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     tls.num_tickets = 0
     tls.set_alpn_protocols(["http/1.1"])
     _choose_ciphers(tls, settings)

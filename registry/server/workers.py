@@ -34,6 +34,9 @@ _GRACE: Final = 5.0
 """Beyond the drain, for the application to shut down, before a worker is killed."""
 _STABLE: Final = 60.0
 _LONGEST_PAUSE: Final = 30.0
+_IDLE: Final = 3600.0
+_RENEWED: Final = 60.0
+"""Seconds between two looks at the certificate that a replaced worker will begin with."""
 
 
 def serve(
@@ -115,6 +118,8 @@ class _Parent:
                     self._signalled(received.si_signo)
                 self._hear_news()
                 self._reap()
+                if self._tls is not None and self._tls.stale():
+                    self._tls.renew()  # a new worker begins with it; what is wrong is said by workers
                 self._replace(mask)
         finally:
             gc.unfreeze()
@@ -129,7 +134,8 @@ class _Parent:
         if not self._all_ready and not self._stopping:
             return 0.05
         now = time.monotonic()
-        soonest = min(self._kill_at, *(worker.due for worker in self._workers), now + 3600)
+        longest = _IDLE if self._tls is None else _RENEWED
+        soonest = min(self._kill_at, *(worker.due for worker in self._workers), now + longest)
         return max(0.0, soonest - now)
 
     def _signalled(self, number: int) -> None:
@@ -231,8 +237,6 @@ class _Parent:
                 self._fork(worker, mask)
 
     def _fork(self, worker: _Worker, mask: set[int | signal.Signals]) -> None:
-        if self._tls is not None and self._tls.stale():
-            self._tls.renew()  # a worker begins with the last good certificate, and says what is wrong
         _flush()  # or both would write what is still buffered
         worker.ready = False
         worker.due = math.inf

@@ -169,6 +169,9 @@ class FilesystemDriver:
             return None
         return CachedFilesystem(self._tree)
 
+    def close(self) -> None:
+        """Nothing is left to do."""
+
     def check(self) -> None:
         preparing.probe(self._tree)
 
@@ -182,6 +185,11 @@ class CachedFilesystem(FilesystemDriver):
     def __init__(self, tree: Tree) -> None:
         self._tree = cached.CachedTree(tree)
         self._stripes = Stripes(tree.locks)
+
+    def stat(self, key: str) -> ObjectInfo:
+        descriptor, status = self._tree.open(self._tree.path(key))
+        os.close(descriptor)
+        return ObjectInfo(key, status.st_size, status.st_mtime)
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         path = self._tree.path(key)

@@ -243,6 +243,9 @@ class MemoryDriver:
     def immediate(self) -> None:
         return None
 
+    def close(self) -> None:
+        """Nothing is left to do."""
+
     def check(self) -> None:
         """Memory is always there."""
 

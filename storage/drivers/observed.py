@@ -118,6 +118,9 @@ class ObservedDriver:
         view = self._inner.immediate()
         return None if view is None else ObservedDriver(view, self._record)
 
+    def close(self) -> None:
+        self._inner.close()
+
     def check(self) -> None:
         _timed(self._record, "check", self._inner.check)
 

@@ -247,6 +247,9 @@ class FaultyDriver:
         """None: what a view can answer depends on the moment, and steps must not."""
         return None
 
+    def close(self) -> None:
+        self._inner.close()
+
     def check(self) -> None:
         with self.step("check", ""):
             self._inner.check()

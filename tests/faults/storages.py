@@ -72,8 +72,8 @@ class _Keeping(FilesystemDriver):
         self._held.append(reader)
         return reader
 
-    def writer(self, key: str, *, create: bool) -> GrowingFile:
-        writer = super().writer(key, create=create)
+    def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> GrowingFile:
+        writer = super().writer(key, create=create, state=state, final=final)
         self._held.append(writer)
         return writer
 

@@ -99,14 +99,14 @@ def test_the_hash_state_moves_with_the_upload(apis: Apis, storage: Storage) -> N
     state = upload_directory(storage, name) / "hashstates" / "sha256" / "100000"
     liar = Hasher("sha256")
     liar.update(bytes(100_000))
-    honest, lie = state.read_bytes(), liar.export()
+    lie = liar.export()
     assert lie is not None
+    assert len(lie) == state.stat().st_size
     state.write_bytes(lie)
     begun = one.patch(location, blob.data[100_000:150_000], 100_000)
     wrong = digest_of(bytes(100_000) + blob.data[100_000:150_000])
     assert token_of(begun.headers["Location"])["Digest"] == wrong
     assert other.ask("DELETE", begun.headers["Location"]).status_code == 204
-    assert len(honest) == len(lie)
 
 
 def test_without_hash_states_the_next_node_reads_the_data(apis: Apis, storage: Storage) -> None:
@@ -220,9 +220,8 @@ def test_a_node_with_another_secret(storage: Storage, pair: list[Node]) -> None:
     own = odd.get(location).headers["Location"]
     assert odd.finish(own, blob.digest, blob.data[1000:]).status_code == 201
     assert pulled(usual, name, blob.digest) == blob.data
-    document = odd.push(a_name(), "1", image(some_bytes()))
-    assert usual.ask("HEAD", f"/v2/{name}/manifests/1").status_code == 404
-    assert document.digest
+    document = odd.push(name, "1", image(some_bytes()))
+    assert usual.get(f"/v2/{name}/manifests/1").content == document.content
     usual.close()
     odd.close()
     alone.stop()

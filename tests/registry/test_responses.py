@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.types import Message
 
 from registry.responses import (
     READ_SIZE,
     ByteRange,
     ContentResponse,
+    EncodedResponse,
     Unsatisfiable,
+    encoded,
     etag,
     next_page,
     parse_range,
@@ -293,3 +296,24 @@ def test_a_client_that_goes_while_a_thread_reads(threads: Threads) -> None:
     asyncio.run(asyncio.wait_for(run(), 10))
     assert reader.closed
     assert not reader.read_after_close
+
+
+def test_encoded_headers_serve_many_answers() -> None:
+    headers = encoded({"ETag": '"x"', "Content-Length": "5"})
+    assert list(headers) == [(b"etag", b'"x"'), (b"content-length", b"5")]
+    one, other = EncodedResponse(b"hello", 200, headers), EncodedResponse(b"", 304, headers)
+    one.headers["warning"] = "only here"
+    assert "warning" not in other.headers
+    assert len(headers) == 2
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("nobody asks")
+
+    asyncio.run(other({"type": "http", "method": "GET"}, receive, send))
+    assert [message.get("status") for message in sent] == [304, None]
+    assert sent[0]["headers"] == list(headers)
+    assert sent[1]["body"] == b""

@@ -52,6 +52,8 @@ def allow(owner: S3Store, bucket: str, guest: S3Store, *, without: str = "") -> 
 def use(driver: S3Driver, owner: S3Store, bucket: str) -> None:
     """All that a registry does to a bucket."""
     driver.check()
+    owner.client().put_object(Bucket=bucket, Key="theirs", Body=LAYER[:5])  # one may read one's own
+    assert driver.read("theirs") == LAYER[:5]
     for name in ("straight", "copied", "lost"):
         final = "straight" if name == "straight" else ""
         with driver.writer(f"u/{name}/data", create=True, final=final) as writer:
@@ -75,7 +77,7 @@ def use(driver: S3Driver, owner: S3Store, bucket: str) -> None:
     assert owner.unfinished(bucket) == []
     driver.flush()
     driver.delete("straight")
-    driver.delete_many(["copied"])
+    driver.delete_many(["copied", "theirs"])
     driver.delete_tree("u")
     assert owner.keys(bucket) == {}
 

@@ -404,6 +404,10 @@ class FaultyWriter:
     def size(self) -> int:
         return self._writer.size
 
+    @property
+    def state(self) -> str:
+        return self._writer.state
+
     def append(self, chunks: Sequence[bytes]) -> None:
         for chunk in chunks:
             self._writer.append([chunk[: self._driver.room]])

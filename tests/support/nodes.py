@@ -19,7 +19,11 @@ DRAIN_DELAY = 4.0
 """Seconds; longer than the balancers need to look away, as deploy/nginx.conf and haproxy.cfg ask for."""
 
 _BEHIND_A_BALANCER: Mapping[str, Any] = {
-    "http": {"trustedproxies": ["127.0.0.1"], "draintimeout": "30s"}
+    "http": {
+        "trustedproxies": ["127.0.0.1"],
+        "draindelay": f"{DRAIN_DELAY:g}s",
+        "draintimeout": "30s",
+    }
 }
 
 

@@ -13,7 +13,8 @@ import sys
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from registry.server import Lifecycle, ServerSettings, TLSSettings, serve
+from registry.server import Lifecycle, ServerSettings, TLSSettings
+from registry.server.workers import serve
 from tests.registry.server.harness import routed, say
 
 

@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,7 +113,16 @@ async def client_of(scope: Scope, _receive: Receive, send: Send) -> None:
     await say(send, 200, json.dumps([scope["client"], scope["scheme"]]).encode())
 
 
-APP = routed({"/client": client_of})
+async def file(_scope: Scope, _receive: Receive, send: Send) -> None:
+    with tempfile.TemporaryFile() as source:
+        source.write(bytes(SIZE))
+        source.flush()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.zerocopysend", "file": source.fileno(), "offset": 0})
+
+
+SIZE = 8 * 1024 * 1024
+APP = routed({"/client": client_of, "/file": file})
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +162,13 @@ def test_the_announced_client_is_the_client(
         assert answer(client) == [list(expected), "http"]
         client.sendall(GET)  # the connection is kept, and so is the name
         assert answer(client) == [list(expected), "http"]
+
+
+def test_files_are_sent_as_without_a_balancer(plain: Secured) -> None:
+    with plain.bare() as client:
+        client.say(LINE)
+        body = client.ask(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n").body
+        assert body == bytes(SIZE)
 
 
 def test_a_header_in_pieces(plain: Secured) -> None:

@@ -313,4 +313,10 @@ def test_a_worker_that_takes_a_dead_ones_place_has_the_new_certificate(files: Fi
         process.until("another one starts")
         with SecureClient(port, context) as client:
             assert client.shown == fresh
+            pid = int(client.ask(b"GET /pid HTTP/1.1\r\nHost: a\r\n\r\n").body.split()[0])
+        files.replace(key=False)
+        os.kill(pid, signal.SIGKILL)
+        process.until("another one starts")
+        with SecureClient(port, context) as client:  # the last good one
+            assert client.shown == fresh
             assert client.ask(GET).status == 200

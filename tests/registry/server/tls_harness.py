@@ -103,6 +103,9 @@ class Secured:
     lifecycle: Lifecycle
     server: WorkerServer
 
+    def bare(self) -> Client:
+        return Client(self.port)
+
     def client(self, context: ssl.SSLContext) -> SecureClient:
         return SecureClient(self.port, context)
 
