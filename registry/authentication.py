@@ -104,7 +104,7 @@ async def decisions(
 
 
 def _htpasswd(section: Htpasswd, audit: Audit) -> Authentication:
-    accounts = HtpasswdFile(str(section.path), Passwords())
+    accounts = HtpasswdFile(_path(section.path), Passwords())
     rights = Rights(_policy(section.policy, section.anonymous))
     authorizer = BasicAuthorizer(
         Logins(accounts, audit=audit), rights, realm=section.realm, audit=audit
@@ -133,7 +133,7 @@ def _builtin(
     rights = Rights(_policy(section.policy, section.anonymous))
     accounts = _accounts(section)
     issuers = OidcIssuers([_issuer(issuer) for issuer in section.issuers])
-    seals = [sealing_key(section.keys)]
+    seals = [sealing_key(section.directory)]
     logins = Logins(
         accounts,
         robots=RobotTokens(seals),
@@ -141,7 +141,7 @@ def _builtin(
         issuers=issuers,
         audit=audit,
     )
-    keys = KeyRing(str(section.keys))
+    keys = KeyRing(str(section.directory))
     server = TokenServer(
         logins,
         rights,

@@ -87,7 +87,7 @@ def create_token(
 
     settings, section = _builtin(config)
     try:
-        tokens = RobotTokens([sealing_key(section.keys)])
+        tokens = RobotTokens([sealing_key(section.directory)])
         text, credential = tokens.create(
             "personal" if personal else "robot", name, lifetime=days * DAY, scopes=scopes
         )
@@ -160,7 +160,7 @@ def rotate(config: Path | None) -> None:
 
     _, section = _builtin(config)
     try:
-        kid = KeyRing(str(section.keys)).rotate()
+        kid = KeyRing(str(section.directory)).rotate()
     except KeysUnavailable as error:
         stop(error.reason)
     click.echo(f"The new key is {kid}.")
@@ -176,7 +176,7 @@ def prune(config: Path | None, days: int) -> None:
 
     _, section = _builtin(config)
     try:
-        removed = KeyRing(str(section.keys)).prune(days * DAY)
+        removed = KeyRing(str(section.directory)).prune(days * DAY)
     except KeysUnavailable as error:
         stop(error.reason)
     for name in removed:

@@ -25,7 +25,7 @@ def _a_minute(seconds: float) -> float:
 
 class Htpasswd(Section):
     realm: Text = ""
-    path: File = Path()
+    path: File | None = None
     policy: File | None = None
     anonymous: Switch = False
 
@@ -61,7 +61,7 @@ class Issuer(Section):
 class Builtin(Section):
     closed: ClassVar[bool] = True
 
-    keys: File = Path()
+    keys: File | None = None
     service: Text = "holdfast"
     issuer: Text = "holdfast"
     realm: BaseUrl = ""
@@ -72,6 +72,11 @@ class Builtin(Section):
     certificates: Switch = False
     lifetime: Annotated[Timeout, AfterValidator(_a_minute)] = 300.0
     issuers: list[Issuer] = Field(default_factory=list)
+
+    @property
+    def directory(self) -> Path:
+        """The keys', which no configuration that was checked is without."""
+        return self.keys or Path()
 
 
 class Silly(Section):

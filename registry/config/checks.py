@@ -83,6 +83,9 @@ def _auth(plain: Plain, findings: Findings) -> None:
             f"has {' and '.join(kinds)}, and a registry has one way to know its users; remove the "
             "others",
         )
+    if kinds in ([], ["none"]):
+        plain.pop("auth", None)
+        return
     for kind in kinds:
         for key, sentence in auth.missing(kind, _below(plain, "auth", kind)).items():
             findings.problem(("auth", kind, key), sentence)

@@ -25,6 +25,8 @@ def is_secret(path: tuple[str, ...]) -> bool:
     Headers that the registry sends as a client are secrets, for they carry credentials; those in
     `http.headers` go to every client and are not.
     """
+    if path == ("auth", "token"):  # the mode of that name
+        return False
     if _SECRET.search(path[-1]):
         return True
     return path[-1] == "headers" and path[0] in ("health", "notifications")

@@ -1,4 +1,4 @@
-"""The token server and the authorizers over it: rows 26-29, 33, 34 and 83 of the attack list, and others."""
+"""The token server and the authorizers over it: rows 26-29, 33, 34 and 83 of the attack list, and more."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ storage:
   azure: {accountname: a}
   filesystem: {maxthreads: many}
   delete: true
-auth: {htpasswd: {realm: r, path: /p}}
+auth: {htpasswd: {realm: r}}
 http:
   addr: nowhere
   draintimeout: 60
@@ -248,7 +248,7 @@ validation: {manifests: {urls: {deny: ['(']}}}
     )
     assert sorted(problem.partition(": ")[0] for problem in problems) == [
         "REGISTRY_HTTP_HOSTS_1",
-        "auth.htpasswd",
+        "auth.htpasswd.path",
         "catalog",
         "http.addr",
         "http.draintimeout",
@@ -321,8 +321,18 @@ def test_strange_names_stay_on_one_line(load_text: Load) -> None:
         ("http: {net: unix}", "http.addr: is missing"),
         ("http: {addr: ''}", "http.addr: '' is not host:port"),
         ("auth: {ldap: {url: x}}", "auth.ldap: is not a kind this registry knows"),
-        ("auth: {silly: {realm: a, service: b}}", "auth.silly: this version has no"),
-        ("auth: {token: }", "auth.token: this version has no"),
+        ("auth: {silly: {realm: a}}", "auth.silly.service: is missing"),
+        (
+            "auth: {token: {realm: 'https://a', service: s, issuer: i}}",
+            "auth.token.rootcertbundle: is missing, and so is jwks",
+        ),
+        ("auth: {builtin: {users: /u}}", "auth.builtin.keys: is missing"),
+        ("auth: {builtin: {keys: /k}}", "auth.builtin.users: is missing"),
+        ("auth: {builtin: {keys: /k, users: /u, polcy: /p}}", "auth.builtin.polcy:"),
+        (
+            "auth: {silly: {realm: a, service: s}, htpasswd: {realm: r, path: /p}}",
+            "auth: has htpasswd and silly",
+        ),
         (
             "validation: {manifests: {indexes: {platforms: list}}}",
             "validation.manifests.indexes.platformlist: is missing",
