@@ -68,6 +68,9 @@ class Memory:
         return found[1] if found is not None and found[0] > self._clock() else None
 
     def has_read(self, key: str, content: bytes, asked: float) -> None:
+        """Of blobs only the sizes are kept: their bytes may be many, or wrong, which a new read mends."""
+        if key.startswith(layout.BLOBS):
+            return
         if seconds := self._staleness.of(key):
             self._read.put(key, (asked + seconds, content))
 

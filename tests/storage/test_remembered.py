@@ -145,3 +145,11 @@ def test_a_cut_answer_is_not_taken_for_the_whole() -> None:
     world = Set()
     assert world.lookups.read(LAYER, length=3) == b"sha"
     assert world.asks(LAYER)
+
+
+def test_bytes_of_blobs_are_never_kept() -> None:
+    world = Set()
+    assert world.asks(BLOB)
+    assert world.asks(BLOB)
+    with pytest.raises(WouldBlock):
+        world.immediate.read(BLOB)
