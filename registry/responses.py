@@ -140,7 +140,7 @@ class ContentResponse(Response):
         except DriverError as error:
             self._close()
             raise translate(error) from error
-        except BaseException:
+        except BaseException:  # a cancelled request, too, must not leave the file open
             self._close()
             raise
 
