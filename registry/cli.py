@@ -8,40 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
 
 import click
 
 from registry.cli_auth import auth_group, htpasswd, keys_group, token_group
+from registry.cli_collector import garbage_collect, rollback
 from registry.cli_config import FILE, load
+from registry.cli_guarded import Guarded
 
 
-class _Guarded(click.Group):
-    """Turns what a command did not expect into one line and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # a reader that went away shows here, not at the interpreter's end
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except BrokenPipeError:
-            # the interpreter flushes stdout once more when it ends, and must find it writable
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
-        except Exception as error:  # noqa: BLE001 - the last frame before the shell
-            _fail(error)
-        return result
-
-
-@click.group(
-    cls=_Guarded, name="registry", context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=Guarded, name="registry", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "-v",
     "--version",
@@ -135,17 +113,7 @@ def _print_version(ctx: click.Context) -> None:
     ctx.exit()
 
 
-def _fail(error: Exception) -> NoReturn:
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    if os.environ.get("REGISTRY_LOG_LEVEL", "").strip().casefold() == "debug":
-        traceback.print_exception(error)
-        click.echo(f"registry: {what}", err=True)
-    else:
-        click.echo(f"registry: {what} (set REGISTRY_LOG_LEVEL=debug for the traceback)", err=True)
-    sys.exit(1)
-
-
-for command in (auth_group, htpasswd, keys_group, token_group):
+for command in (auth_group, garbage_collect, htpasswd, keys_group, rollback, token_group):
     main.add_command(command)
 
 

@@ -46,6 +46,7 @@ from registry.telemetry.metrics import Metrics
 from registry.unserved import observer
 from registry.upload_tokens import UploadTokens
 from storage import secret
+from storage.collection.guard import Guard
 from storage.driver import Driver, DriverError
 from storage.drivers.observed import ObservedDriver
 from storage.model.errors import RegistryError
@@ -246,6 +247,7 @@ class _Worker:
             _requirements(settings),
             lambda hit: metrics.cache_request("manifest", hit=hit),
             Staleness(tags=settings.storage.cache.tagttl),
+            Guard(driver, settings.gc.timing.build()),
         )
         return Services(
             store=store,

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from storage import layout, links
 from storage.cache import Cache
+from storage.collection import entries
+from storage.collection.guard import Guard
 from storage.driver import Driver, ObjectNotFound, Reader, WouldBlock
 from storage.hashing import Hasher
-from storage.model.digest import Digest
+from storage.model.digest import CANONICAL, Digest
 from storage.model.errors import BlobUnknown
 from storage.model.reference import RepositoryName
 from storage.translation import translated
@@ -54,9 +56,16 @@ def unknown(digest: Digest) -> BlobUnknown:
 
 class Blobs:
     def __init__(
-        self, driver: Driver, name: RepositoryName, memory: BlobMemory, *, patient: bool = True
+        self,
+        driver: Driver,
+        name: RepositoryName,
+        memory: BlobMemory,
+        guard: Guard | None = None,
+        *,
+        patient: bool = True,
     ) -> None:
         """`patient` is False over an immediate view, whose caller must not wait."""
+        self._guard = guard or Guard(driver)
         self._driver = driver
         self._name = name
         self._memory = memory
@@ -113,11 +122,38 @@ class Blobs:
 
     @translated
     def mount(self, digest: Digest, source: Blobs) -> Blob:
-        """Make a blob of another repository readable here. Raises BlobUnknown if it has none such."""
+        """Make a blob of another repository readable here.
+
+        Raises BlobUnknown if that has none such, Doomed if it may soon have none.
+        """
+        reliance = self._guard.rely(map(entries.blob, source.names(digest)))
         blob = source.stat(digest)
         for name in {blob.digest, blob.stored}:
             links.write(self._driver, layout.layer(self._name, name), blob.stored)
+        reliance.confirm()
         return blob
+
+    @translated
+    def adopt(self, digest: Digest) -> Blob:
+        """Make content of whatever repository readable here, for a caller who may read them all.
+
+        Raises BlobUnknown if it is nowhere, Doomed if it soon may be.
+        """
+        reliance = self._guard.rely([entries.blob(digest)])
+        try:
+            size = self._driver.stat(layout.blob(digest)).size
+        except ObjectNotFound:
+            raise unknown(digest) from None
+        self.link(digest)
+        reliance.confirm()
+        return Blob(digest, digest, size)
+
+    def names(self, digest: Digest) -> set[Digest]:
+        """The blob's, and that of the content, which Distribution kept under another for sha512."""
+        if digest.algorithm == CANONICAL:
+            return {digest}
+        stored = links.read(self._driver, layout.layer(self._name, digest))
+        return {digest} if stored is None else {digest, stored}
 
     @translated
     def delete(self, digest: Digest) -> None:

@@ -19,7 +19,8 @@ Errors are these and no others:
     ├── Busy             another writer holds the object
     ├── NoSpace          full, over quota, or over a size limit
     └── Unavailable      anything else; worth trying again
-        └── Overloaded   more is being written at once than the driver has memory for
+        ├── Overloaded   more is being written at once than the driver has memory for
+        └── Void         discard() came too late: the object stays
 
 Their text is for the log: it may name keys and causes, so it is never sent to a client.
 """
@@ -64,6 +65,10 @@ class Unavailable(DriverError):
 
 class Overloaded(Unavailable):
     """Too much is being written at once; nothing is wrong with the store."""
+
+
+class Void(Unavailable):
+    """The batch is over: this removal did nothing and never will."""
 
 
 STATE_LIMIT = 1024
@@ -175,6 +180,17 @@ class Writer(Protocol):
     ) -> None: ...
 
 
+class Discarder(Protocol):
+    """Removals that cannot take effect late, however long a request or its process was held up."""
+
+    def discard(self, key: str) -> bool:
+        """Remove an object; False if it was not there.
+
+        Raises Void once the batch is over. After any other error it is not known whether the object
+        was removed, nor whether it will be, until the batch is over. Thread-safe.
+        """
+
+
 class Driver(Protocol):
     @property
     def name(self) -> str:
@@ -250,6 +266,25 @@ class Driver(Protocol):
         `a/1` is not below `a/10`, nor the other way round. Nothing there: nothing done. "" is refused
         with InvalidKey.
         """
+
+    @property
+    def discards_expire(self) -> bool:
+        """Whether a batch is over by itself, at a time that the store knows; else somebody ends it."""
+
+    def discarder(self, batch: str, *, since: float, lifetime: float) -> Discarder:
+        """Removals of the batch, which is a key component and new.
+
+        If discards_expire, it is over `lifetime` seconds after `since`, both by the store's clock.
+        """
+
+    def end_discards(self, batch: str) -> None:
+        """Once this returns, no removal of the batch takes effect any more, whoever asked for it.
+
+        Idempotent. Does nothing if discards_expire: then it is over when its time is.
+        """
+
+    def forget_discards(self, batch: str) -> None:
+        """Give back the room that what a batch removed still takes; ends the batch. Idempotent."""
 
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         """Give up writes below `prefix` that nobody finished and no key shows; the number given up.

@@ -18,6 +18,16 @@
     │       └── referrers
     │           ├── complete                      every older revision has been looked at
     │           └── <alg>/<hex>/<alg>/<hex>       subject, then referrer: its descriptor
+    ├── gc                                        ours: what the collector and the nodes tell each other
+    │   ├── pub/<run>-<seq>                       what a run says now: the highest number counts
+    │   ├── runs/<run>/                           lists and filters that publications name
+    │   ├── fenced/<run>                          another run has taken this one over
+    │   ├── keep/<2 hex>/<sha256 of entry>/<id>   a push relies on what was condemned
+    │   ├── journal/<day>/<id>                    links that were removed, to put them back
+    │   ├── references/<2 hex>                    what manifests refer to (remote storage)
+    │   ├── trash/<run>/                          what a run removed (filesystem)
+    │   ├── last                                  what the last run counted
+    │   └── probe-<id>                            to read the store's clock
     └── holdfast                                  ours; Distribution passes over it
         ├── catalog/<hex>                         a repository of this name (remote storage)
         ├── catalog-complete                      every repository has one
@@ -46,6 +56,16 @@ TOKENS = f"{ROOT}/holdfast/tokens"
 SECRET = f"{ROOT}/holdfast/secret"
 TEMPORARY = f"{ROOT}/holdfast/tmp"
 LOCKS = f"{ROOT}/holdfast/locks"
+
+COLLECTION = f"{ROOT}/gc"
+PUBLICATIONS = f"{COLLECTION}/pub"
+RUNS = f"{COLLECTION}/runs"
+FENCED = f"{COLLECTION}/fenced"
+KEPT = f"{COLLECTION}/keep"
+JOURNAL = f"{COLLECTION}/journal"
+REFERENCES = f"{COLLECTION}/references"
+TRASH = f"{COLLECTION}/trash"
+LAST_RUN = f"{COLLECTION}/last"
 
 MANIFESTS = "_manifests"
 UPLOADS = "_uploads"
@@ -147,3 +167,27 @@ def referrers_of(name: RepositoryName, subject: Digest) -> str:
 
 def referrer(name: RepositoryName, subject: Digest, digest: Digest) -> str:
     return f"{referrers_of(name, subject)}/{digest.algorithm}/{digest.hex}"
+
+
+def publication(run: str, sequence: int) -> str:
+    return f"{PUBLICATIONS}/{run}-{sequence:06d}"
+
+
+def fenced(run: str) -> str:
+    return f"{FENCED}/{run}"
+
+
+def of_run(run: str, name: str) -> str:
+    return f"{RUNS}/{run}/{name}"
+
+
+def keep_notes(entry_hash: str) -> str:
+    return f"{KEPT}/{entry_hash[:2]}/{entry_hash}"
+
+
+def keep_note(entry_hash: str, note: str) -> str:
+    return f"{keep_notes(entry_hash)}/{note}"
+
+
+def clock_probe(name: str) -> str:
+    return f"{COLLECTION}/probe-{name}"

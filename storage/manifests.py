@@ -11,12 +11,16 @@ never served under its old name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from storage import layout, links
 from storage.blobs import Blobs
 from storage.cache import Cache
+from storage.collection import entries, journal
+from storage.collection.entries import Entry
+from storage.collection.guard import Guard
+from storage.collection.journal import Removal
 from storage.driver import ANYTHING, Anything, Driver, ObjectNotFound
 from storage.expectation import Expectation, holds
 from storage.model.descriptor import Descriptor
@@ -69,8 +73,10 @@ class Manifests:
         cache: ManifestCache,
         requirements: Requirements,
         enter: Callable[[RepositoryName], None] = lambda _: None,
+        guard: Guard | None = None,
     ) -> None:
         """`enter` makes a repository appear in the catalog."""
+        self._guard = guard or Guard(driver)
         self._driver = driver
         self._name = name
         self._blobs = blobs
@@ -106,8 +112,8 @@ class Manifests:
 
         With `expected`, each tag (or, without any, the manifest itself) must be as that says, else
         PreconditionFailed and nothing is changed, but see Tags.set_all for several. Raises
-        ManifestInvalid, ManifestTooLarge, DigestInvalid, ManifestBlobUnknown, and has then stored
-        nothing.
+        ManifestInvalid, ManifestTooLarge, DigestInvalid, ManifestBlobUnknown or Doomed, and has then
+        stored nothing; Unavailable, and may have stored some of it.
         """
         if len(content) > SIZE_LIMIT:
             raise too_large()
@@ -123,6 +129,7 @@ class Manifests:
         else:
             digest, tags = Digest.of(content), (reference, *tags)
         self._require(digest, tags, expected)
+        reliance = self._guard.rely(self._entries(digest, manifest))
         self._requirements.check(manifest, self._blobs, self._child_size)
 
         self._store(digest, content)
@@ -130,6 +137,7 @@ class Manifests:
         links.write(self._driver, layout.revision(self._name, digest), digest)
         self._referrers.add(digest, manifest)
         self._tags.set_all(list(dict.fromkeys(tags)), digest, expected)
+        reliance.confirm()
         self._remember(StoredManifest(digest, manifest.media_type, content), manifest)
         return digest, manifest
 
@@ -143,6 +151,7 @@ class Manifests:
             subject = self._parsed(digest).subject
         except RegistryError:  # a damaged or foreign manifest can be deleted like any other
             subject = None
+        journal.record(self._driver, [Removal(self._name, digest)])
         self._tags.delete_pointing_to(digest)
         self._driver.delete_many([key])
         self._driver.prune(layout.revision_directory(self._name, digest))
@@ -167,6 +176,14 @@ class Manifests:
                     f"The manifest {digest} is {'present already' if present else 'absent'}.",
                     {"digest": str(digest)},
                 )
+
+    def _entries(self, digest: Digest, manifest: Manifest) -> Iterator[Entry]:
+        """What a push of the manifest relies on, or would bring back."""
+        for name in (digest, *(child.digest for child in manifest.children)):
+            yield entries.blob(name)
+            yield entries.manifest(self._name, name)
+        for blob in manifest.blobs:
+            yield from map(entries.blob, self._blobs.names(blob.digest))
 
     def _store(self, digest: Digest, content: bytes) -> None:
         """Write the bytes unless they are there; a damaged copy is replaced."""

@@ -22,6 +22,7 @@ from storage.cache import Cache
 from storage.driver import (
     Anything,
     Child,
+    Discarder,
     Driver,
     ObjectInfo,
     Reader,
@@ -172,6 +173,19 @@ class RememberingDriver:
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return self._inner.walk(prefix)
+
+    @property
+    def discards_expire(self) -> bool:
+        return self._inner.discards_expire
+
+    def discarder(self, batch: str, *, since: float, lifetime: float) -> Discarder:
+        return self._inner.discarder(batch, since=since, lifetime=lifetime)
+
+    def end_discards(self, batch: str) -> None:
+        self._inner.end_discards(batch)
+
+    def forget_discards(self, batch: str) -> None:
+        self._inner.forget_discards(batch)
 
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         return self._inner.abort_unfinished(prefix, before=before)

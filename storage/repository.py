@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 
-from storage import layout
-from storage.blobs import Blob, BlobMemory, Blobs, unknown
+from storage.blobs import BlobMemory, Blobs
 from storage.cache import Cache
 from storage.catalog import Catalog
 from storage.catalog_index import CatalogIndex
-from storage.driver import Driver, ObjectNotFound
+from storage.collection.guard import Guard
+from storage.driver import Driver
 from storage.manifests import Manifests, StoredManifest
 from storage.model.digest import Digest
 from storage.model.errors import NameUnknown
@@ -35,7 +35,9 @@ class Store:
         requirements: Requirements | None = None,
         observe_cache: Callable[[bool], None] = lambda _: None,
         staleness: Staleness | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self.guard = guard or Guard(driver)
         memory = (
             RememberingDriver(driver, Memory(staleness or Staleness())) if driver.remote else None
         )
@@ -87,11 +89,15 @@ class Repository:
     @cached_property
     def blobs(self) -> Blobs:
         patient = self._driver is not self._store.immediate_driver
-        return Blobs(self._driver, self.name, self._store.blob_memory, patient=patient)
+        return Blobs(
+            self._driver, self.name, self._store.blob_memory, self._store.guard, patient=patient
+        )
 
     @cached_property
     def uploads(self) -> Uploads:
-        return Uploads(self._driver, self.name, self.blobs, self._store.ended_uploads)
+        return Uploads(
+            self._driver, self.name, self.blobs, self._store.ended_uploads, self._store.guard
+        )
 
     @cached_property
     def tags(self) -> Tags:
@@ -107,6 +113,7 @@ class Repository:
             self._store.manifest_cache,
             self._store.requirements,
             self._store.enter,
+            self._store.guard,
         )
 
     @translated
@@ -122,16 +129,3 @@ class Repository:
         """As Tags.list; raises NameUnknown if there is no such repository."""
         self.require()
         return self.tags.list(after=after, limit=limit)
-
-    @translated
-    def mount_stored(self, digest: Digest) -> Blob:
-        """Make content of whatever repository readable here, for a caller who may read them all.
-
-        Raises BlobUnknown if it is nowhere.
-        """
-        try:
-            size = self._driver.stat(layout.blob(digest)).size
-        except ObjectNotFound:
-            raise unknown(digest) from None
-        self.blobs.link(digest)
-        return Blob(digest, digest, size)

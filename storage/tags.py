@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from storage import layout, links
+from storage.collection import journal
+from storage.collection.journal import Removal
 from storage.driver import ANYTHING, Anything, Conflict, Driver, ObjectNotFound
 from storage.expectation import Expectation, described, holds
 from storage.model.digest import Digest
@@ -89,8 +91,10 @@ class Tags:
     def delete(self, tag: Tag) -> None:
         """Raises ManifestUnknown if there is no such tag."""
         key = layout.tag_current(self._name, tag)
-        existed = self._content(key) is not None
-        if existed:
+        content = self._content(key)
+        existed = content is not None
+        if content is not None:
+            self._record(tag, links.parse(content, key))
             self._driver.swap(key, None, expected=ANYTHING)
         elif self._left(tag):
             existed = True  # a deletion that was cut short is told to go on, and now succeeds
@@ -106,6 +110,7 @@ class Tags:
             content = self._content(key)
             if content is None or links.parse(content, key) != digest:
                 continue
+            self._record(tag, digest)
             try:
                 self._driver.swap(key, None, expected=content)
             except Conflict:
@@ -139,6 +144,10 @@ class Tags:
                 yield Tag(child.name)
             except TagInvalid:
                 continue
+
+    def _record(self, tag: Tag, digest: Digest | None) -> None:
+        if digest is not None:
+            journal.record(self._driver, [Removal(self._name, digest, tag)])
 
     def _content(self, key: str) -> bytes | None:
         try:

@@ -28,9 +28,11 @@ from datetime import UTC, datetime
 from storage import layout
 from storage.blobs import Blobs
 from storage.cache import Cache
+from storage.collection import entries
+from storage.collection.guard import Guard
 from storage.driver import Busy, Conflict, Driver, DriverError, ObjectNotFound, Writer
 from storage.model.digest import CANONICAL, Digest
-from storage.model.errors import DigestInvalid, RangeInvalid
+from storage.model.errors import BlobUnknown, DigestInvalid, RangeInvalid
 from storage.model.reference import RepositoryName
 from storage.translation import translated
 from storage.upload_session import Progress, Session, unknown
@@ -56,7 +58,9 @@ class Uploads:
         name: RepositoryName,
         blobs: Blobs,
         ended: Cache[str, bool] | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard or Guard(driver)
         self._driver = driver
         self._name = name
         self._blobs = blobs
@@ -107,8 +111,8 @@ class Uploads:
     def commit(self, session: Session, expected: Digest) -> None:
         """Verify what was sent and make it a blob of the repository.
 
-        Ends the session if it succeeds. Raises DigestInvalid, and the upload can go on; whatever
-        else goes wrong, the same commit may be tried again.
+        Ends the session if it succeeds. Raises DigestInvalid, and the upload can go on; Doomed, or
+        whatever else goes wrong, and the same commit may be tried again.
         """
         actual = session.verify(expected)
         if actual != expected:
@@ -117,8 +121,13 @@ class Uploads:
                 "a blob; send the right digest, or the content anew.",
                 {"expected": str(expected), "actual": str(actual)},
             )
+        reliance = self._guard.rely([entries.blob(expected)])
         session.publish(layout.blob(expected))
-        self._blobs.link(expected)
+        if reliance.tight:  # a store takes its time to put large content together
+            self._blobs.adopt(expected)
+        else:
+            self._blobs.link(expected)
+            reliance.confirm()
         self._end(session.progress.upload_id)
 
     @translated
@@ -128,18 +137,19 @@ class Uploads:
         True if the blob is in the repository, or if the client sent it before, as its progress
         proves, and it was published but not yet linked: then it is linked now.
         """
+        reliance = self._guard.rely([entries.blob(expected)])
         if self._blobs.has(expected):
+            reliance.confirm()
             self._end(progress.upload_id)
             return True
         if progress.digest != expected or progress.offset == 0:
             return False
         try:
-            size = self._driver.stat(layout.blob(expected)).size
-        except ObjectNotFound:
+            if self._driver.stat(layout.blob(expected)).size != progress.offset:
+                return False
+            self._blobs.adopt(expected)
+        except (ObjectNotFound, BlobUnknown):
             return False
-        if size != progress.offset:
-            return False
-        self._blobs.link(expected)
         self._end(progress.upload_id)
         return True
 

@@ -22,7 +22,8 @@ from registry.responses import (
     parse_range,
 )
 from storage import layout
-from storage.blobs import Blob
+from storage.blobs import Blob, unknown
+from storage.collection import entries
 from storage.driver import DriverError, Reader
 from storage.model import mediatype
 from storage.model.digest import Digest
@@ -50,6 +51,8 @@ def _encoded_headers(digest: Digest, length: int) -> RawHeaders:
 async def head(call: Call) -> Response:
     digest = call.target.digest
     blob = await call.look_up(lambda repository: repository.blobs.stat(digest), surely=True)
+    if await call.is_going(entries.blob(blob.stored)):
+        raise unknown(digest)
     if (unchanged := _not_modified(call, digest)) is not None:
         return unchanged
     return EncodedResponse(b"", 200, _encoded_headers(digest, blob.size))

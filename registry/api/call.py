@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from time import monotonic
+from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,11 +20,18 @@ from registry.parsing import Query, Target
 from registry.redirects import Redirects
 from registry.streaming import Body, Threads, Uploading
 from registry.upload_tokens import UploadTokens
+from storage.collection.entries import Entry
 from storage.driver import WouldBlock
+from storage.model.errors import Doomed
 from storage.model.reference import RepositoryName
 from storage.repository import Repository, Store
 
+P = ParamSpec("P")
 R = TypeVar("R")
+
+DOOM_PATIENCE = 50.0
+"""Seconds; clients and balancers commonly give up after 60."""
+DOOM_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,30 @@ class Call:
             except WouldBlock:
                 pass
         return await self.threads.look_up(partial(look, store.lookups(self.target.name)), drop)
+
+    async def is_going(self, *entries: Entry) -> bool:
+        """Whether one of them is being removed, for a client that asks if it must push it.
+
+        The questions of pulls that look the same cost nothing while nothing is removed.
+        """
+        guard = self.services.store.guard
+        if self.services.policy.readonly or not any(map(guard.may_be_going, entries)):
+            return False
+        return await self.threads.look_up(lambda: True in [*map(guard.is_going, entries)])
+
+    async def run_undoomed(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do the operation, again and again while content that it relies on is being removed.
+
+        Raises Doomed if that lasts for too long.
+        """
+        patience = monotonic() + DOOM_PATIENCE
+        while True:
+            try:
+                return await self.threads.run(operation, *args, **kwargs)
+            except Doomed:
+                if monotonic() > patience:
+                    raise
+            await asyncio.sleep(DOOM_INTERVAL)
 
     def header(self, name: str) -> str | None:
         return self.request.headers.get(name)

@@ -10,7 +10,8 @@ from registry.api.call import Call, Handlers
 from registry.parsing import parse_etags, parse_expectation
 from registry.responses import EncodedResponse, RawHeaders, encoded, etag, warning
 from registry.streaming import read_at_most
-from storage.manifests import too_large
+from storage.collection import entries
+from storage.manifests import too_large, unknown
 from storage.model.digest import Digest
 from storage.model.errors import ManifestInvalid
 from storage.model.manifest import SIZE_LIMIT
@@ -23,6 +24,10 @@ async def get(call: Call) -> Response:
     """Whatever Accept says: a client that cannot read it says so better than a 404 could."""
     reference = call.target.reference
     stored = await call.look_up(lambda repository: repository.manifests.get(reference))
+    if call.request.method == "HEAD" and isinstance(reference, Digest):
+        name = call.target.name
+        if await call.is_going(entries.manifest(name, reference), entries.blob(reference)):
+            raise unknown(reference)
     unchanged, whole = _headers(stored.digest, stored.media_type, len(stored.content))
     condition = call.header("if-none-match")
     if condition is not None and {str(stored.digest), "*"} & set(parse_etags(condition)):
@@ -50,7 +55,7 @@ async def put(call: Call) -> Response:
     content = await read_at_most(call.body(), SIZE_LIMIT)
     if content is None:
         raise too_large()
-    digest, manifest = await call.threads.run(
+    digest, manifest = await call.run_undoomed(
         call.repository.manifests.put,
         content,
         call.header("content-type") or "",

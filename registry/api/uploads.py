@@ -23,6 +23,7 @@ from storage.model.digest import CANONICAL, Digest, parse_algorithm
 from storage.model.errors import (
     BlobUnknown,
     DigestInvalid,
+    Doomed,
     NameInvalid,
     RangeInvalid,
     RegistryError,
@@ -109,15 +110,15 @@ async def finish(call: Call) -> Response:
     except RangeInvalid as error:
         return _misplaced(call, progress, error)
     except UploadUnknown:
-        if not await call.threads.run(call.repository.uploads.finished, progress, expected):
+        if not await call.run_undoomed(call.repository.uploads.finished, progress, expected):
             raise
         await discard(call.body())
         return _created(call, expected)
     try:
         await call.services.uploading.receive(call.body(), session)
-        await call.threads.run(call.repository.uploads.commit, session, expected)
+        await call.run_undoomed(call.repository.uploads.commit, session, expected)
     except UploadUnknown:  # which a remote storage says no sooner than it is asked to publish
-        if not await call.threads.run(call.repository.uploads.finished, progress, expected):
+        if not await call.run_undoomed(call.repository.uploads.finished, progress, expected):
             raise
     finally:
         session.close()
@@ -131,7 +132,7 @@ async def _push_whole(call: Call, expected: Digest) -> Response:
         session = await call.threads.run(uploads.resume, progress, expected)
         try:
             await call.services.uploading.receive(call.body(), session)
-            await call.threads.run(uploads.commit, session, expected)
+            await call.run_undoomed(uploads.commit, session, expected)
         finally:
             session.close()
     except (RegistryError, ClientGone):
@@ -157,10 +158,10 @@ async def _mount(call: Call) -> Response | None:
             blobs = call.services.store.repository(name).blobs
             await call.threads.run(repository.blobs.mount, digest, blobs)
         elif call.services.authorizer.reads_everything:
-            await call.threads.run(repository.mount_stored, digest)
+            await call.threads.run(repository.blobs.adopt, digest)
         else:
             return None
-    except BlobUnknown:
+    except (BlobUnknown, Doomed):
         return None
     return _created(call, digest)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from registry.config.auth import Auth
+from registry.config.collector import Gc
 from registry.config.http import Http
 from registry.config.inert import (
     Compatibility,
@@ -35,6 +36,7 @@ class Settings(Section):
     tags: Tags = Field(default_factory=Tags)
     validation: Validation = Field(default_factory=Validation)
     uploads: Uploads = Field(default_factory=Uploads)
+    gc: Gc = Field(default_factory=Gc)
     notifications: Notifications | None = None
     proxy: Proxy | None = None
     redis: Redis | None = None

@@ -21,7 +21,8 @@ from storage.driver import (
     WouldBlock,
     check_key,
 )
-from storage.drivers import cached, preparing, walking
+from storage.drivers import cached, discarding, preparing, walking
+from storage.drivers.discarding import TrashedFiles
 from storage.drivers.growing import GrowingFile, open_growing_file
 from storage.drivers.locks import Stripes
 from storage.drivers.posix import sync_directories, system_errors
@@ -47,7 +48,9 @@ class FilesystemDriver:
         *,
         tmp: str = "docker/registry/v2/holdfast/tmp",
         locks: str = "docker/registry/v2/holdfast/locks",
+        trash: str = "docker/registry/v2/gc/trash",
     ) -> None:
+        self._trash = check_key(trash)
         self._tree = Tree(os.path.abspath(root), tmp, locks)
         self._stripes = Stripes(self._tree.locks)
 
@@ -146,6 +149,20 @@ class FilesystemDriver:
         directory = self._tree.path(prefix)
         with system_errors("delete below", prefix):
             walking.remove(self._tree, directory)
+
+    discards_expire = False
+
+    def discarder(self, batch: str, *, since: float, lifetime: float) -> TrashedFiles:
+        with system_errors("begin discards", batch):
+            return TrashedFiles(self._tree, self._tree.path(f"{self._trash}/{batch}"))
+
+    def end_discards(self, batch: str) -> None:
+        with system_errors("end discards", batch):
+            discarding.end(self._tree.path(f"{self._trash}/{batch}"))
+
+    def forget_discards(self, batch: str) -> None:
+        self.end_discards(batch)
+        self.delete_tree(f"{self._trash}/{batch}{discarding.ENDED}")
 
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         return 0

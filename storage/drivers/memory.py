@@ -22,6 +22,7 @@ from storage.driver import (
     ObjectInfo,
     ObjectNotFound,
     Unavailable,
+    Void,
     check_key,
 )
 
@@ -112,6 +113,17 @@ class MemoryWriter:
             raise Unavailable(f"the writer of {self._key} cannot go on: it is closed")
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryDiscarder:
+    """A `storage.driver.Discarder`."""
+
+    _driver: MemoryDriver
+    _batch: str
+
+    def discard(self, key: str) -> bool:
+        return self._driver.discard(self._batch, key)
+
+
 class MemoryDriver:
     """A `storage.driver.Driver`. Nothing survives the process."""
 
@@ -121,6 +133,7 @@ class MemoryDriver:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._objects: dict[str, _Stored] = {}
+        self._ended: set[str] = set()
         self._growing: dict[str, _Growing] = {}
 
     def stat(self, key: str) -> ObjectInfo:
@@ -225,6 +238,25 @@ class MemoryDriver:
                 del self._objects[key]
             for key in [key for key in self._growing if key.startswith(start)]:
                 del self._growing[key]
+
+    discards_expire = False
+
+    def discarder(self, batch: str, *, since: float, lifetime: float) -> MemoryDiscarder:
+        return MemoryDiscarder(self, check_key(batch))
+
+    def discard(self, batch: str, key: str) -> bool:
+        """For its discarders only."""
+        with self.lock:
+            if batch in self._ended:
+                raise Void(f"discard {key}: the batch {batch} is over")
+            return self._objects.pop(check_key(key), None) is not None
+
+    def end_discards(self, batch: str) -> None:
+        with self.lock:
+            self._ended.add(batch)
+
+    def forget_discards(self, batch: str) -> None:
+        self.end_discards(batch)
 
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         return 0

@@ -21,6 +21,7 @@ from storage.driver import (
     Busy,
     Child,
     Conflict,
+    Discarder,
     Driver,
     ObjectInfo,
     ObjectNotFound,
@@ -100,6 +101,19 @@ class ObservedDriver:
 
     def delete_tree(self, prefix: str) -> None:
         _timed(self._record, "delete_tree", self._inner.delete_tree, prefix)
+
+    @property
+    def discards_expire(self) -> bool:
+        return self._inner.discards_expire
+
+    def discarder(self, batch: str, *, since: float, lifetime: float) -> Discarder:
+        return self._inner.discarder(batch, since=since, lifetime=lifetime)
+
+    def end_discards(self, batch: str) -> None:
+        self._inner.end_discards(batch)
+
+    def forget_discards(self, batch: str) -> None:
+        self._inner.forget_discards(batch)
 
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         abort = self._inner.abort_unfinished

@@ -6,7 +6,8 @@
     ├── UploadUnknown  UploadInvalid  RangeInvalid  PaginationInvalid
     ├── Unauthorized  Denied  PreconditionFailed  Unsupported  TooManyRequests
     └── Unavailable
-        └── StorageFull
+        ├── StorageFull
+        └── Doomed
 
 Each class has one OCI error code (distribution-spec, "Error Codes"; COMPAT names that Distribution
 added are kept) and no HTTP status: `registry/errors.py` alone knows those. The message is a sentence
@@ -164,4 +165,15 @@ class StorageFull(Unavailable):
             "The registry's storage is full. Nothing that was stored is lost; an upload can be "
             "resumed once its operator has made room.",
             retry_after=60,
+        )
+
+
+class Doomed(Unavailable):
+    """What a push would rely on is being removed; in a minute it is gone, or stays."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Content that this push uses again is being removed as garbage at this moment. In a minute "
+            "that is over; push again then.",
+            retry_after=30,
         )

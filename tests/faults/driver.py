@@ -24,7 +24,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from storage.driver import Anything, Child, Driver, DriverError, ObjectInfo, Reader, Writer
+from storage.driver import (
+    Anything,
+    Child,
+    Discarder,
+    Driver,
+    DriverError,
+    ObjectInfo,
+    Reader,
+    Writer,
+)
 
 T = TypeVar("T")
 
@@ -226,6 +235,22 @@ class FaultyDriver:
         with self.step("delete_tree", prefix):
             self._inner.delete_tree(prefix)
 
+    @property
+    def discards_expire(self) -> bool:
+        return self._inner.discards_expire
+
+    def discarder(self, batch: str, *, since: float, lifetime: float) -> Discarder:
+        with self.step("discarder", batch):
+            return _Discarder(self, self._inner.discarder(batch, since=since, lifetime=lifetime))
+
+    def end_discards(self, batch: str) -> None:
+        with self.step("end_discards", batch):
+            self._inner.end_discards(batch)
+
+    def forget_discards(self, batch: str) -> None:
+        with self.step("forget_discards", batch):
+            self._inner.forget_discards(batch)
+
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         with self.step("abort_unfinished", prefix):
             return self._inner.abort_unfinished(prefix, before=before)
@@ -354,3 +379,13 @@ class _Armed:
         if self.left is not None:
             self.left -= 1
         return True
+
+
+class _Discarder:
+    def __init__(self, driver: FaultyDriver, inner: Discarder) -> None:
+        self._driver = driver
+        self._inner = inner
+
+    def discard(self, key: str) -> bool:
+        with self._driver.step("discard", key):
+            return self._inner.discard(key)

@@ -44,6 +44,7 @@ EXAMPLES: list[tuple[RegistryError, int, str]] = [
     (errors.TooManyRequests("Bad.", retry_after=3), 429, "TOOMANYREQUESTS"),
     (errors.Unavailable("Bad."), 503, "UNAVAILABLE"),
     (errors.StorageFull(), 503, "UNAVAILABLE"),
+    (errors.Doomed(), 503, "UNAVAILABLE"),
     (UnsupportedEncoding("Bad."), 415, "UNSUPPORTED"),
     (MethodNotAllowed("Bad.", ["PUT", "GET"]), 405, "UNSUPPORTED"),
     (NotATarget("Bad."), 404, "NAME_UNKNOWN"),

@@ -28,6 +28,7 @@ from storage.driver import (
     ObjectNotFound,
     Reader,
     Unavailable,
+    Void,
     WouldBlock,
 )
 
@@ -97,6 +98,11 @@ def grow(driver: Driver, key: str, *chunks: bytes) -> None:
 def publish(driver: Driver, staging: str, key: str) -> None:
     with driver.writer(staging, create=False) as writer:
         writer.publish(key)
+
+
+def store_time(driver: Driver) -> float:
+    driver.write("clock", b"")
+    return driver.stat("clock").modified
 
 
 def names(driver: Driver, prefix: str, *, after: str = "") -> list[str]:
@@ -803,3 +809,41 @@ class DriverContract:
     def test_check_leaves_nothing(self, driver: Driver) -> None:
         at_once(4, lambda _: driver.check())
         assert keys_below(driver, "") == []
+
+    def test_discards_remove_and_tell(self, driver: Driver) -> None:
+        driver.write("a/b/data", b"x")
+        driver.write("a/c/data", b"y")
+        discarder = driver.discarder("run-1", since=store_time(driver), lifetime=60)
+        assert discarder.discard("a/b/data")
+        with pytest.raises(ObjectNotFound):
+            driver.stat("a/b/data")
+        assert driver.read("a/c/data") == b"y"
+        assert discarder.discard("a/none/data") in (False, driver.discards_expire)
+        driver.forget_discards("run-1")
+        driver.forget_discards("run-1")
+
+    def test_a_discard_does_nothing_once_its_batch_is_over(self, driver: Driver) -> None:
+        driver.write("a/b/data", b"x")
+        other = driver.discarder("run-2", since=store_time(driver), lifetime=60)
+        late = driver.discarder("run-1", since=store_time(driver), lifetime=1)
+        if driver.discards_expire:
+            time.sleep(3.1)
+        driver.end_discards("run-1")
+        driver.end_discards("run-1")
+        with pytest.raises(Void):
+            late.discard("a/b/data")
+        if not driver.discards_expire:
+            with pytest.raises(Void):
+                driver.discarder("run-1", since=store_time(driver), lifetime=60).discard("a/b/data")
+        assert driver.read("a/b/data") == b"x"
+        assert other.discard("a/b/data")
+
+    def test_a_discarded_object_can_be_written_again(self, driver: Driver) -> None:
+        driver.write("a/b/data", b"x")
+        discarder = driver.discarder("run-1", since=store_time(driver), lifetime=60)
+        discarder.discard("a/b/data")
+        driver.write("a/b/data", b"y")
+        assert driver.read("a/b/data") == b"y"
+        assert discarder.discard("a/b/data")
+        driver.forget_discards("run-1")
+        assert keys_below(driver, "a") == []

@@ -108,10 +108,10 @@ def test_mount_of_an_alias_makes_both_links(driver: Driver, blobs: Blobs, other:
 
 def test_mount_from_wherever_it_is(driver: Driver, repository: Repository) -> None:
     with pytest.raises(BlobUnknown):
-        repository.mount_stored(DIGEST)
+        repository.blobs.adopt(DIGEST)
     assert not repository.blobs.has(DIGEST)
     store_blob(driver, None)
-    assert repository.mount_stored(DIGEST).size == len(CONTENT)
+    assert repository.blobs.adopt(DIGEST).size == len(CONTENT)
     assert repository.blobs.has(DIGEST)
 
 

@@ -36,6 +36,7 @@ def driver(proxy: S3Proxy, bucket: str) -> Iterator[S3Driver]:
         S3Settings(
             **proxy.store.parameters(bucket),
             chunksize=CHUNK,
+            uploadmemory=8 * CHUNK,  # so little that no parts are larger than the others
             multipartcopychunksize=CHUNK,
             multipartcopythresholdsize=CHUNK,
         )

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import pytest
 
 from storage import layout
+from storage.collection import entries
+from storage.collection.guard import Guard
+from storage.collection.timing import Timing
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from storage.model.digest import Digest
@@ -41,7 +44,14 @@ class World:
         return self.stores[node].repository(NAME)
 
     def __post_init__(self) -> None:
-        self.stores = [Store(driver, staleness=Staleness()) for driver in self.drivers]
+        """What the collector's state costs is shared by all pushes of some seconds; see below."""
+        self.stores = [
+            Store(driver, staleness=Staleness(), guard=Guard(driver, Timing(view=400.0)))
+            for driver in self.drivers
+        ]
+        for store in self.stores:
+            store.guard.rely([])
+        self.proxy.forget()
 
     def spent(self) -> Counter[str]:
         """Since the last time, but for deletions that are shared."""
@@ -99,6 +109,15 @@ def test_a_small_blob_costs_four_requests(world: World, nodes: tuple[int, int, i
 def test_an_empty_blob(world: World) -> None:
     digest = patch_and_put(world, b"")
     assert stored(world, digest) == b""
+
+
+def test_to_ask_what_the_collector_does_costs_one_list_for_all_pushes_of_some_seconds(
+    world: World,
+) -> None:
+    guard = Guard(world.drivers[0])
+    for number in range(10):
+        guard.rely([entries.blob(Digest.of(b"%d" % number))]).confirm()
+    assert world.spent() == {"ListObjectsV2": 1}
 
 
 def test_a_blob_whose_digest_comes_first_costs_two(world: World) -> None:

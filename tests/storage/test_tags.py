@@ -73,8 +73,9 @@ def test_current_comes_last_and_goes_first() -> None:
     assert driver.changes == [f"write {index}", f"swap {current}"]
     driver.changes.clear()
     tags.delete(TAG)
-    assert driver.changes[0] == f"swap {current}"
-    assert "delete_tree" in driver.changes[1]
+    assert driver.changes[0].startswith(f"write {layout.JOURNAL}/")
+    assert driver.changes[1] == f"swap {current}"
+    assert "delete_tree" in driver.changes[2]
 
 
 def test_deletion_leaves_nothing(driver: Driver, tags: Tags) -> None:

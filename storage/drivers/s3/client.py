@@ -80,18 +80,22 @@ def make_client(settings: S3Settings) -> S3Client:
     """
     if settings.skipverify:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    session = boto3.Session(
-        aws_access_key_id=settings.accesskey or None,
-        aws_secret_access_key=settings.secretkey or None,
-        profile_name=settings.profile or None,
-    )
-    return session.client(
+    return make_session(settings).client(
         "s3",
         region_name=settings.region or "us-east-1",
         endpoint_url=settings.endpoint,
         use_ssl=settings.secure,
         verify=False if settings.skipverify else settings.cabundle or None,
         config=_config(settings),
+    )
+
+
+def make_session(settings: S3Settings) -> boto3.Session:
+    """Where credentials come from."""
+    return boto3.Session(
+        aws_access_key_id=settings.accesskey or None,
+        aws_secret_access_key=settings.secretkey or None,
+        profile_name=settings.profile or None,
     )
 
 

@@ -17,6 +17,7 @@ from storage.driver import (
 )
 from storage.drivers.s3 import deleting, growing, listing
 from storage.drivers.s3.bucket import Bucket
+from storage.drivers.s3.discarding import SignedDeletes
 from storage.drivers.s3.reading import S3Reader, open_object, read_object
 from storage.drivers.s3.settings import S3Settings
 from storage.drivers.s3.swapping import Swaps
@@ -123,6 +124,18 @@ class S3Driver:
             raise Unavailable(f"check: what was put is not there: {error}") from error
         finally:
             self._bucket.delete(key)
+
+    discards_expire = True
+
+    def discarder(self, batch: str, *, since: float, lifetime: float) -> SignedDeletes:
+        check_key(batch)
+        return SignedDeletes(self._bucket, since, lifetime)
+
+    def end_discards(self, batch: str) -> None:
+        check_key(batch)
+
+    def forget_discards(self, batch: str) -> None:
+        check_key(batch)
 
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         return deleting.abort_stale(self._bucket, _below(prefix), before)

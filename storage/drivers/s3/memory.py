@@ -3,6 +3,9 @@
 An upload takes a whole part's worth before it buffers more than FREE bytes of it, and gives it back when
 the part is sent. So every one that has taken some can finish its part: they never wait for each other in
 a circle, and one that gets nothing for PATIENCE seconds is turned away while others go on.
+
+A few may have parts twice as large, which halves their requests. Such a part is taken in two steps; the
+few that wait in between hold an eighth of the memory at most, so the others still finish theirs.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ FREE = 1024 * 1024
 
 PATIENCE = 10.0
 
+WIDE = 2
+"""How many times the usual a wide upload's parts are."""
+_SHARE = 8
+
 
 class Budget:
     """Bytes shared by threads."""
@@ -25,6 +32,7 @@ class Budget:
         self.patience = patience
         self._limit = limit
         self._free = limit
+        self._wide = 0
         self._changed = threading.Condition()
 
     @property
@@ -42,6 +50,20 @@ class Budget:
                         "raise `uploadmemory`"
                     )
             self._free -= count
+
+    def widen(self, part: int) -> bool:
+        """Whether one more upload may have wide parts, of WIDE times `part`; until narrow()."""
+        with self._changed:
+            if (
+                self._wide + 1
+            ) * part * WIDE * _SHARE > self._limit or self._free < self._limit // 2:
+                return False
+            self._wide += 1
+            return True
+
+    def narrow(self) -> None:
+        with self._changed:
+            self._wide -= 1
 
     def give_back(self, count: int) -> None:
         with self._changed:

@@ -1,7 +1,7 @@
 """An object uploaded in parts, several at once, which nobody sees before complete().
 
 The parts of one upload have one size, but for the last: some stores refuse others. Each is sent by a
-thread that all uploads share; at most IN_FLIGHT parts of one upload wait for the store, then send() waits.
+thread that all uploads share; at most `in_flight` parts of one upload wait for the store, then send() waits.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("holdfast.storage.s3")
 
 IN_FLIGHT = 4
+WIDE_IN_FLIGHT = 3
 
 
 class MultipartUpload:
     """Not thread-safe. Ends with complete() or abort(); either is safe after the other."""
 
-    def __init__(self, bucket: Bucket, pool: ThreadPoolExecutor, key: str) -> None:
+    def __init__(
+        self, bucket: Bucket, pool: ThreadPoolExecutor, key: str, *, in_flight: int = IN_FLIGHT
+    ) -> None:
         self.key = key
+        self._in_flight = in_flight
         self._bucket = bucket
         self._pool = pool
         self._parts: list[Future[CompletedPartTypeDef]] = []
@@ -110,9 +114,9 @@ class MultipartUpload:
             log.warning("a multipart upload was not aborted and waits for the purge: %s", error)
 
     def _make_way(self) -> None:
-        """Wait until fewer than IN_FLIGHT parts are on their way. Raises what failed of them."""
+        """Wait until fewer parts are on their way than may be. Raises what failed of them."""
         waiting = [part for part in self._parts if not part.done()]
-        while len(waiting) >= IN_FLIGHT:
+        while len(waiting) >= self._in_flight:
             waiting = [*wait(waiting, return_when=FIRST_COMPLETED).not_done]
         for part in self._parts:
             if part.done():

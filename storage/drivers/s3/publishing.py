@@ -1,6 +1,7 @@
 """Chunks into a finished object: by the store where it can, else through this node.
 
-The store copies a small object in one request, and a large one in parts at once. It can put several
+The store copies a small object in one request, and a large one in parts at once; or that too in one,
+where copies of small ones were too quick for anything to have been moved. It can put several
 chunks together if each but the last has the 5 MiB that a part must have. What it cannot do, this node
 does: it reads the chunks and writes the object, in parts of one size. A store that says it cannot copy is
 not asked again.
@@ -8,6 +9,7 @@ not asked again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 from storage.driver import ObjectNotFound
@@ -65,6 +67,8 @@ def _copied(workshop: Workshop, sources: Sequence[Chunk], tail: bytes, key: str)
     size = sources[-1].end
     alone = len(sources) == 1 and not tail
     threshold = min(workshop.settings.multipartcopythresholdsize, LARGEST_COPY)
+    if workshop.abilities.copies_by_reference:
+        threshold = LARGEST_COPY
     if alone and size <= threshold and _copied_whole(workshop, sources[0], key):
         return True
     last = None if tail else sources[-1]
@@ -78,8 +82,10 @@ def _copied(workshop: Workshop, sources: Sequence[Chunk], tail: bytes, key: str)
 def _copied_whole(workshop: Workshop, source: Chunk, key: str) -> bool:
     if not workshop.abilities.copy:
         return False
+    begun = time.monotonic()
     try:
         workshop.bucket.copy(source.key, key)
+        workshop.abilities.copied(source.size, time.monotonic() - begun)
         return True
     except Unsupported:
         pass

@@ -12,7 +12,14 @@ from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.client import PerProcess, threads
 from storage.drivers.s3.collecting import Collector
 from storage.drivers.s3.memory import Budget
-from storage.drivers.s3.settings import S3Settings
+from storage.drivers.s3.settings import MEBIBYTE, S3Settings
+
+
+TELLING = 8 * MEBIBYTE
+"""Bytes: smaller copies say little of how the store makes them."""
+
+BY_REFERENCE = 500 * MEBIBYTE
+"""Bytes a second: a store that makes a copy faster than this has copied none of its bytes."""
 
 
 @dataclass(slots=True)
@@ -22,6 +29,15 @@ class Abilities:
     conditions: bool = True  # If-None-Match: * of what is published
     copy: bool = True
     part_copy: bool = True
+    copies_by_reference: bool = False
+    """Whether a copy takes no longer, however large: then one request is better than one for each part.
+    As the last copy said that was large enough to tell.
+    """
+
+    def copied(self, size: int, seconds: float) -> None:
+        """Learn from a copy in one request."""
+        if size >= TELLING:
+            self.copies_by_reference = size > BY_REFERENCE * seconds
 
 
 @dataclass(slots=True, eq=False)

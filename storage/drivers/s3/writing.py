@@ -1,8 +1,8 @@
 """The writer of a growing object.
 
-What is appended gathers in memory until it is a part's worth. If that is all there is by the next
-sync(), it becomes a chunk by one PUT; if more comes, a multipart upload begins whose completion is the
-chunk. A writer that was told what its object is to become does without a chunk: it sends the bytes
+What is appended gathers in memory until it is a part's worth, or two where memory is plenty. If that is
+all there is by the next sync(), it becomes a chunk by one PUT; if more comes, a multipart upload begins
+whose completion is the chunk. A writer that was told what its object is to become does without a chunk: it sends the bytes
 there, and publish() makes them visible.
 """
 
@@ -31,8 +31,8 @@ from storage.drivers.s3.growing import (
     look,
     state_of,
 )
-from storage.drivers.s3.memory import FREE
-from storage.drivers.s3.multipart import MultipartUpload
+from storage.drivers.s3.memory import FREE, WIDE
+from storage.drivers.s3.multipart import IN_FLIGHT, WIDE_IN_FLIGHT, MultipartUpload
 from storage.drivers.s3.publishing import complete_final, publish
 from storage.drivers.s3.workshop import Taken, Workshop
 
@@ -66,6 +66,7 @@ class S3Writer:
         self._buffer: list[memoryview] = []
         self._buffered = 0
         self._granted = 0
+        self._wide = False
         self._upload: MultipartUpload | None = None
         self._unusable = ""
 
@@ -79,14 +80,13 @@ class S3Writer:
 
     def append(self, chunks: Sequence[bytes]) -> None:
         self._require_usable()
-        limit = self._workshop.settings.chunksize
         try:
             for chunk in chunks:
                 rest = memoryview(chunk)
                 while rest:
-                    if self._buffered == limit:
+                    if self._buffered == self._part_size() and not self._widen():
                         self._send()
-                    piece = rest[: limit - self._buffered]
+                    piece = rest[: self._part_size() - self._buffered]
                     self._reserve(len(piece))
                     self._buffer.append(piece)
                     self._buffered += len(piece)
@@ -150,10 +150,26 @@ class S3Writer:
         """Whether a multipart upload of this writer is that of the finished object."""
         return bool(self._final) and not self._chunks
 
+    def _part_size(self) -> int:
+        return self._workshop.settings.chunksize * (WIDE if self._wide else 1)
+
+    def _widen(self) -> bool:
+        """Make the parts larger if none has been sent: all but the last must have one size."""
+        if self._wide or self._upload is not None:
+            return False
+        self._wide = self._workshop.budget.widen(self._workshop.settings.chunksize)
+        return self._wide
+
+    def _narrow(self) -> None:
+        if self._wide:
+            self._wide = False
+            self._workshop.budget.narrow()
+
     def _reserve(self, count: int) -> None:
-        if not self._granted and self._buffered + count > FREE:
+        wanted = self._buffered + count
+        while wanted > max(self._granted, FREE):
             self._workshop.budget.take(self._workshop.settings.chunksize)
-            self._granted = self._workshop.settings.chunksize
+            self._granted += self._workshop.settings.chunksize
 
     def _send(self) -> None:
         """The buffer as a part, the upload being begun if it is the first."""
@@ -161,7 +177,12 @@ class S3Writer:
             key = chunk_key(self._taken.key, self._durable)
             if self._straight:
                 key = self._final
-            self._upload = MultipartUpload(self._workshop.bucket, self._workshop.senders, key)
+            self._upload = MultipartUpload(
+                self._workshop.bucket,
+                self._workshop.senders,
+                key,
+                in_flight=WIDE_IN_FLIGHT if self._wide else IN_FLIGHT,
+            )
         data = b"".join(self._buffer)
         granted, self._granted = self._granted, 0
         self._clear_buffer()
@@ -186,6 +207,7 @@ class S3Writer:
         except DriverError:
             self._spoil()
             raise
+        self._narrow()
         self._chunks.append(Chunk(key, self._durable, size))
         self._durable = self._size
         if self._taken.deleted:  # while this was being written
@@ -220,6 +242,7 @@ class S3Writer:
         if upload is not None:
             upload.abort()
         self._release()
+        self._narrow()
         if let_go:
             self._workshop.writers.let_go(self._taken)
 

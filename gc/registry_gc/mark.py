@@ -1,0 +1,224 @@
+"""One pass over the tree: what is needed, and what is not.
+
+Whoever relies on this pass must not have to know when in it a thing was looked at: a link that was
+there during all of it is seen, one that came or went may be seen or not. The protocol around it is made
+for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry_gc.liveness import wanted
+from registry_gc.references import ReferenceReader, References
+from registry_gc.spill import Spill
+from registry_gc.survey import Links, survey
+from storage import layout, links
+from storage.collection import entries
+from storage.collection.entries import Entry
+from storage.driver import Driver
+from storage.model.digest import CANONICAL, HEX_LENGTHS, Digest
+from storage.model.errors import DigestInvalid
+from storage.model.reference import Tag
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Something that no link in the tree needs."""
+
+    modified: float
+    size: int = 0
+    is_blob: bool = True
+    links: tuple[str, ...] = ()
+    """Keys of the layer links that go before it."""
+
+
+@dataclass(slots=True)
+class Totals:
+    repositories: int = 0
+    manifests: int = 0
+    dangling: int = 0
+    """Revision links whose manifest is not there."""
+    tags: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    live_blobs: int = 0
+    live_bytes: int = 0
+    unique: dict[str, int] = field(default_factory=dict)
+    """Bytes that only this repository needs, by its name."""
+    shared: dict[str, int] = field(default_factory=dict)
+    """Bytes that it needs together with others."""
+
+
+class Mark:
+    """run() once, then garbage() of each shard once, in order."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        references: ReferenceReader,
+        pool: Executor,
+        directory: Path,
+        *,
+        spill: int,
+        untagged_before: float | None,
+        beat: Callable[[str, int], None],
+    ) -> None:
+        """`untagged_before`: by the store's clock; an untagged manifest linked before that may go.
+
+        `beat` is called between any two repositories and shards, and may raise to stop.
+        """
+        self._driver = driver
+        self._references = references
+        self._pool = pool
+        self._untagged_before = untagged_before
+        self._beat = beat
+        self._needed = Spill(directory, spill)
+        self._links = Spill(directory, spill)
+        self._manifests = Spill(directory, spill)
+        self._names: list[str] = []
+        self.totals = Totals()
+
+    def run(self, *, save: bool) -> None:
+        """`save` what manifests refer to, for the next run.
+
+        Raises Undecodable, the driver's errors, and what `beat` raises.
+        """
+        for found in survey(self._driver):
+            self._beat("repositories", self.totals.repositories)
+            self._look_at(found)
+        if save:
+            self._references.save()
+
+    def garbage(self, shard: int) -> dict[Entry, Garbage]:
+        """All entries of the shard that are not needed, whatever their age. Raises as run()."""
+        self._beat("blobs", self.totals.blobs)
+        needed = self._needed_in(shard)
+        dead: dict[Digest, Garbage] = {}
+        for algorithm in HEX_LENGTHS:
+            for info in self._driver.walk(f"{layout.BLOBS}/{algorithm}/{shard:02x}"):
+                digest = _blob_of(info.key, algorithm)
+                if digest is None:
+                    continue
+                self.totals.blobs += 1
+                self.totals.bytes += info.size
+                by = needed.get(str(digest))
+                if by is None:
+                    dead[digest] = Garbage(info.modified, info.size)
+                else:
+                    self._count(by, info.size)
+        linked = self._links_in(shard, dead)
+        found = {
+            entries.blob(digest): Garbage(
+                each.modified, each.size, links=tuple(linked.get(digest, ()))
+            )
+            for digest, each in dead.items()
+        }
+        for line in self._manifests.lines(shard):
+            entry, _, modified = line.rpartition(" ")
+            found[entry] = Garbage(float(modified), is_blob=False)
+        return found
+
+    def _look_at(self, found: Links) -> None:
+        totals, number = self.totals, len(self._names)
+        self._names.append(str(found.name))
+        totals.repositories += 1
+        totals.tags += len(found.tags)
+        manifests = self._references.of(found.revisions)
+        totals.manifests += len(manifests)
+        for digest, references in manifests.items():
+            self._need(found, digest, number)
+            if references is None:
+                totals.dangling += 1
+                continue
+            for each in references.digests:
+                self._need(found, each, number)
+        for layer in found.layers:
+            key = layout.layer(found.name, layer)
+            for target in self._names_of(layer, key):
+                self._links.add(_shard(target), f"{target} {key}")
+        if self._untagged_before is not None:
+            self._find_untagged(found, manifests, self._untagged_before)
+
+    def _need(self, found: Links, digest: Digest, number: int) -> None:
+        """Distribution keeps what is pushed by sha512 under its sha256, and the name in the link."""
+        self._needed.add(_shard(digest), f"{digest} {number}")
+        if digest.algorithm != CANONICAL:
+            for key in (layout.layer(found.name, digest), layout.revision(found.name, digest)):
+                for target in self._names_of(digest, key):
+                    self._needed.add(_shard(target), f"{target} {number}")
+
+    def _names_of(self, digest: Digest, key: str) -> set[Digest]:
+        """The digest of a link's place, and the one in it, if they can differ."""
+        if digest.algorithm == CANONICAL:
+            return {digest}
+        target = links.read(self._driver, key)
+        return {digest} if target is None else {digest, target}
+
+    def _find_untagged(
+        self, found: Links, manifests: Mapping[Digest, References | None], before: float
+    ) -> None:
+        def current(tag: Tag) -> Digest | None:
+            return links.read(self._driver, layout.tag_current(found.name, tag))
+
+        tagged = self._pool.map(current, found.tags)
+        roots = {digest for digest in tagged if digest is not None}
+        roots |= {digest for digest, modified in found.revisions.items() if modified >= before}
+        for digest in manifests.keys() - wanted(roots, manifests):
+            line = f"{entries.manifest(found.name, digest)} {found.revisions[digest]}"
+            self._manifests.add(_shard(digest), line)
+
+    def _needed_in(self, shard: int) -> dict[str, frozenset[int]]:
+        """By which repositories, for each digest. Sets are shared: most blobs are in few."""
+        needed: dict[str, frozenset[int]] = {}
+        single: dict[int, frozenset[int]] = {}
+        for line in self._needed.lines(shard):
+            digest, _, text = line.partition(" ")
+            number = int(text)
+            known = needed.get(digest)
+            if known is None:
+                needed[digest] = single.setdefault(number, frozenset([number]))
+            elif number not in known:
+                needed[digest] = known | {number}
+        return needed
+
+    def _links_in(self, shard: int, dead: dict[Digest, Garbage]) -> dict[Digest, list[str]]:
+        wanted = {str(digest): digest for digest in dead}
+        found: dict[Digest, list[str]] = {}
+        for line in self._links.lines(shard):
+            text, _, key = line.partition(" ")
+            if text in wanted:
+                found.setdefault(wanted[text], []).append(key)
+        return found
+
+    def _count(self, by: frozenset[int], size: int) -> None:
+        totals = self.totals
+        totals.live_blobs += 1
+        totals.live_bytes += size
+        counted = totals.unique if len(by) == 1 else totals.shared
+        for number in by:
+            name = self._names[number]
+            counted[name] = counted.get(name, 0) + size
+
+
+def shards(mark: Mark) -> Iterator[tuple[int, dict[Entry, Garbage]]]:
+    for shard in range(256):
+        yield shard, mark.garbage(shard)
+
+
+def _shard(digest: Digest) -> int:
+    return int(digest.hex[:2], 16)
+
+
+def _blob_of(key: str, algorithm: str) -> Digest | None:
+    """None for what is no blob: `blobs/<alg>/<2 hex>/<hex>/data` is one."""
+    *_, encoded, name = key.split("/")
+    if name == "data":
+        with suppress(DigestInvalid):
+            digest = Digest(algorithm, encoded)
+            return digest if layout.blob(digest) == key else None
+    return None
