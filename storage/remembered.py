@@ -135,6 +135,9 @@ class RememberingDriver:
         with self._memory.forgetting(key):
             self._inner.swap(key, data, expected=expected)
 
+    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+        return self._inner.leaves(prefix, leaf)
+
     def delete(self, key: str) -> None:
         with self._memory.forgetting(key):
             self._inner.delete(key)
@@ -177,6 +180,9 @@ class RememberingDriver:
     @property
     def discards_expire(self) -> bool:
         return self._inner.discards_expire
+
+    def begin_discards(self, batch: str) -> None:
+        self._inner.begin_discards(batch)
 
     def discarder(self, batch: str, *, since: float, lifetime: float) -> Discarder:
         return self._inner.discarder(batch, since=since, lifetime=lifetime)

@@ -32,7 +32,7 @@ def check(driver: Driver, totals: Totals, condemning: Condemning, share: float) 
             "repositories were not there. Nothing was condemned. Look whether this is the right root "
             "directory or bucket, and wholly mounted; if all of it is to go, give --force."
         )
-    last = _last_blobs(driver)
+    last = last_blobs(driver)
     if last >= FEW and totals.blobs < last / 2:
         raise Braked(
             f"There are {totals.blobs} blobs, and after the last run there were {last}: more than half "
@@ -59,7 +59,8 @@ def remember(driver: Driver, blobs: int) -> None:
     driver.write(layout.LAST_RUN, json.dumps({"blobs": blobs}).encode())
 
 
-def _last_blobs(driver: Driver) -> int:
+def last_blobs(driver: Driver) -> int:
+    """How many the last run left behind; 0 if that is not known."""
     try:
         return int(json.loads(driver.read(layout.LAST_RUN))["blobs"])
     except ObjectNotFound:

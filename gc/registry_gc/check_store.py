@@ -62,6 +62,8 @@ def _discards(driver: Driver, prefix: str, clock: Clock) -> None:
     for key in (good, late):
         driver.write(key, b"x")
     first, second = (f"check-{secrets.token_hex(8)}" for _ in range(2))
+    for batch in (first, second):
+        driver.begin_discards(batch)
     try:
         driver.discarder(first, since=store_time(driver), lifetime=60).discard(good)
         _require(

@@ -97,13 +97,14 @@ class _Run:
 
     def perform(self) -> None:
         others = adoption.look(self._driver, self._options.timing)
-        if others.active:
+        if others.active and self._options.alone:
             raise Busy(
                 f"Another run, {others.active[0]}, is at work, or died a few minutes ago. Nothing was "
                 "done; give --wait to wait for it, or come back later."
             )
         self._report.run = self._publisher.run
         adoption.fence(self._driver, others)
+        self._driver.begin_discards(self._publisher.run)  # before anybody can know of this run
         ledger = self._ledger()
         adoption.merge(self._driver, others, ledger)
         self._publish(ledger)
@@ -150,6 +151,7 @@ class _Run:
             self._pool,
             self._directory,
             spill=options.spill,
+            expected=brakes.last_blobs(self._driver),
             untagged_before=None if untagged is None else now - max(untagged, options.minimum_age),
             beat=self._beat,
         )

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from registry_gc.blob_listing import BlobListing, list_blobs
 from registry_gc.liveness import wanted
 from registry_gc.references import ReferenceReader, References
 from registry_gc.spill import Spill
@@ -21,8 +21,7 @@ from storage import layout, links
 from storage.collection import entries
 from storage.collection.entries import Entry
 from storage.driver import Driver
-from storage.model.digest import CANONICAL, HEX_LENGTHS, Digest
-from storage.model.errors import DigestInvalid
+from storage.model.digest import CANONICAL, Digest
 from storage.model.reference import Tag
 
 
@@ -65,12 +64,14 @@ class Mark:
         directory: Path,
         *,
         spill: int,
+        expected: int,
         untagged_before: float | None,
         beat: Callable[[str, int], None],
     ) -> None:
-        """`untagged_before`: by the store's clock; an untagged manifest linked before that may go.
+        """`expected`: about how many blobs there are.
 
-        `beat` is called between any two repositories and shards, and may raise to stop.
+        `untagged_before`: by the store's clock; an untagged manifest linked before that may go. `beat`
+        is called between any two repositories and shards, and may raise to stop.
         """
         self._driver = driver
         self._references = references
@@ -80,6 +81,8 @@ class Mark:
         self._needed = Spill(directory, spill)
         self._links = Spill(directory, spill)
         self._manifests = Spill(directory, spill)
+        self._blobs: BlobListing | None = None
+        self._expected = expected
         self._names: list[str] = []
         self.totals = Totals()
 
@@ -97,20 +100,18 @@ class Mark:
     def garbage(self, shard: int) -> dict[Entry, Garbage]:
         """All entries of the shard that are not needed, whatever their age. Raises as run()."""
         self._beat("blobs", self.totals.blobs)
+        if self._blobs is None:  # not before all links were seen
+            self._blobs = list_blobs(self._driver, self._pool, self._expected)
         needed = self._needed_in(shard)
         dead: dict[Digest, Garbage] = {}
-        for algorithm in HEX_LENGTHS:
-            for info in self._driver.walk(f"{layout.BLOBS}/{algorithm}/{shard:02x}"):
-                digest = _blob_of(info.key, algorithm)
-                if digest is None:
-                    continue
-                self.totals.blobs += 1
-                self.totals.bytes += info.size
-                by = needed.get(str(digest))
-                if by is None:
-                    dead[digest] = Garbage(info.modified, info.size)
-                else:
-                    self._count(by, info.size)
+        for digest, info in self._blobs.shard(shard):
+            self.totals.blobs += 1
+            self.totals.bytes += info.size
+            by = needed.get(str(digest))
+            if by is None:
+                dead[digest] = Garbage(info.modified, info.size)
+            else:
+                self._count(by, info.size)
         linked = self._links_in(shard, dead)
         found = {
             entries.blob(digest): Garbage(
@@ -212,13 +213,3 @@ def shards(mark: Mark) -> Iterator[tuple[int, dict[Entry, Garbage]]]:
 
 def _shard(digest: Digest) -> int:
     return int(digest.hex[:2], 16)
-
-
-def _blob_of(key: str, algorithm: str) -> Digest | None:
-    """None for what is no blob: `blobs/<alg>/<2 hex>/<hex>/data` is one."""
-    *_, encoded, name = key.split("/")
-    if name == "data":
-        with suppress(DigestInvalid):
-            digest = Digest(algorithm, encoded)
-            return digest if layout.blob(digest) == key else None
-    return None

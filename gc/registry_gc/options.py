@@ -34,6 +34,8 @@ class Options:
     dry_run: bool = False
     offline: bool = False
     """Nobody writes to the storage: remove at once, in one pass."""
+    alone: bool = True
+    """Do nothing while another run is at work. Two at once are safe, and of no use."""
     again: bool = False
     """After the first pass make a second, which confirms and removes what the first condemned."""
     max_duration: float = float("inf")

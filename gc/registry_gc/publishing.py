@@ -51,7 +51,10 @@ class Publisher:
         # The number is used up even if this fails: the write may land all the same.
         self.current = new
         self._driver.write(new.key, new.encode())
-        published = self._driver.stat(new.key).modified
+        try:
+            published = self._driver.stat(new.key).modified
+        except ObjectNotFound:
+            raise self._taken_over() from None
         if old.sequence:
             self._driver.delete_many([old.key])
         return published
@@ -62,7 +65,10 @@ class Publisher:
             self._driver.stat(layout.fenced(self.run))
         except ObjectNotFound:
             return
-        raise TakenOver(
+        raise self._taken_over()
+
+    def _taken_over(self) -> TakenOver:
+        return TakenOver(
             f"The run {self.run} was held up for so long that another run has taken its place. It has "
             "stopped; nothing is lost, and the other goes on."
         )

@@ -30,8 +30,7 @@ class Spill:
 
     def lines(self, shard: int) -> Iterator[str]:
         """Those added, in order."""
-        path = self._path(shard)
-        if self._spilled and path.exists():
+        if self._spilled and (path := self._path(shard)).exists():
             with path.open(encoding="utf-8") as file:
                 for line in file:
                     yield line.rstrip("\n")

@@ -15,7 +15,7 @@ from itertools import groupby
 from registry_gc.outcome import Undecodable
 from storage import layout
 from storage.driver import Driver, ObjectInfo, Unavailable
-from storage.model.digest import Digest
+from storage.model.digest import HEX_LENGTHS, Digest
 from storage.model.errors import DigestInvalid, NameInvalid, TagInvalid
 from storage.model.reference import RepositoryName, Tag
 
@@ -101,11 +101,22 @@ def _tree(driver: Driver, parent: str) -> _Found:
 
 
 def _links(driver: Driver, repository: str) -> Iterator[tuple[ObjectInfo, str]]:
+    """Nothing is asked of layers and tags: a name without its link does no harm here.
+
+    A revision is one only if its link is there, since Distribution leaves the directory.
+    """
     start = len(repository) + 1
     manifests = f"{repository}/{layout.MANIFESTS}"
-    for prefix in (f"{manifests}/revisions", f"{manifests}/tags", f"{repository}/_layers"):
-        for info in driver.walk(prefix):
+    for algorithm in HEX_LENGTHS:
+        for info in driver.leaves(f"{manifests}/revisions/{algorithm}", "link"):
             yield info, info.key[start:]
+        layers = f"_layers/{algorithm}"
+        for child in driver.list(f"{repository}/{layers}"):
+            key = f"{repository}/{layers}/{child.name}/link"
+            yield ObjectInfo(key, 0, 0.0), f"{layers}/{child.name}/link"
+    for child in driver.list(f"{manifests}/tags"):
+        place = f"_manifests/tags/{child.name}/current/link"
+        yield ObjectInfo(f"{repository}/{place}", 0, 0.0), place
 
 
 def _name(name: str) -> RepositoryName:

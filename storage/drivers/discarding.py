@@ -8,7 +8,6 @@ directory is named by its whole path each time: a descriptor of it would follow 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 
@@ -23,13 +22,9 @@ class TrashedFiles:
     """A `storage.driver.Discarder`."""
 
     def __init__(self, tree: Tree, directory: str) -> None:
-        """Raises OSError. `directory` is new, and made once: one that was ended never comes back."""
+        """`directory` is begun already, and never made here: one that was ended does not come back."""
         self._tree = tree
         self._directory = directory
-        if not os.path.isdir(directory + ENDED):
-            with contextlib.suppress(FileExistsError):
-                _, grown = tree.place(lambda: os.mkdir(directory), directory)
-                sync_directories(grown)
 
     def discard(self, key: str) -> bool:
         path = self._tree.path(key)
@@ -49,15 +44,16 @@ class TrashedFiles:
         return True
 
 
+def begin(tree: Tree, directory: str) -> None:
+    """Raises OSError, also if it was begun before."""
+    _, grown = tree.place(lambda: os.mkdir(directory), directory)
+    sync_directories(grown)
+
+
 def end(directory: str) -> None:
     """Raises OSError. Idempotent."""
     try:
         os.rename(directory, directory + ENDED)
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return
-        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-            raise
-        # It was ended before and made again: what is in this one is trash as well.
-        os.rename(directory, f"{directory}{ENDED}-{os.urandom(4).hex()}")
+    except FileNotFoundError:
+        return
     sync_directories([os.path.dirname(directory)])

@@ -20,6 +20,7 @@ from storage.driver import (
     ObjectNotFound,
     WouldBlock,
     check_key,
+    leaves_by_walking,
 )
 from storage.drivers import cached, discarding, preparing, walking
 from storage.drivers.discarding import TrashedFiles
@@ -125,6 +126,11 @@ class FilesystemDriver:
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return walking.walk(self._tree, self._directory(prefix), prefix)
 
+    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+        if self._tree.local:
+            return walking.leaves(self._tree, self._directory(prefix), prefix, check_key(leaf))
+        return leaves_by_walking(self, prefix, leaf)
+
     def delete(self, key: str) -> None:
         path = self._tree.path(key)
         with system_errors("delete", key, reading=True):
@@ -152,9 +158,12 @@ class FilesystemDriver:
 
     discards_expire = False
 
-    def discarder(self, batch: str, *, since: float, lifetime: float) -> TrashedFiles:
+    def begin_discards(self, batch: str) -> None:
         with system_errors("begin discards", batch):
-            return TrashedFiles(self._tree, self._tree.path(f"{self._trash}/{batch}"))
+            discarding.begin(self._tree, self._tree.path(f"{self._trash}/{batch}"))
+
+    def discarder(self, batch: str, *, since: float, lifetime: float) -> TrashedFiles:
+        return TrashedFiles(self._tree, self._tree.path(f"{self._trash}/{batch}"))
 
     def end_discards(self, batch: str) -> None:
         with system_errors("end discards", batch):

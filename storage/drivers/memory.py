@@ -24,6 +24,7 @@ from storage.driver import (
     Unavailable,
     Void,
     check_key,
+    leaves_by_walking,
 )
 
 
@@ -221,6 +222,9 @@ class MemoryDriver:
             if stored is not None:
                 yield ObjectInfo(key, len(stored.data), stored.modified)
 
+    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+        return leaves_by_walking(self, prefix, leaf)
+
     def delete(self, key: str) -> None:
         with self.lock:
             if self._objects.pop(check_key(key), None) is None:
@@ -240,6 +244,9 @@ class MemoryDriver:
                 del self._growing[key]
 
     discards_expire = False
+
+    def begin_discards(self, batch: str) -> None:
+        check_key(batch)
 
     def discarder(self, batch: str, *, since: float, lifetime: float) -> MemoryDiscarder:
         return MemoryDiscarder(self, check_key(batch))

@@ -93,6 +93,9 @@ class ObservedDriver:
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return _listed(self._record, "walk", self._inner.walk, prefix)
 
+    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+        return _listed(self._record, "walk", self._inner.leaves, prefix, leaf)
+
     def delete(self, key: str) -> None:
         _timed(self._record, "delete", self._inner.delete, key)
 
@@ -105,6 +108,9 @@ class ObservedDriver:
     @property
     def discards_expire(self) -> bool:
         return self._inner.discards_expire
+
+    def begin_discards(self, batch: str) -> None:
+        self._inner.begin_discards(batch)
 
     def discarder(self, batch: str, *, since: float, lifetime: float) -> Discarder:
         return self._inner.discarder(batch, since=since, lifetime=lifetime)

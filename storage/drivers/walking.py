@@ -65,6 +65,22 @@ def walk(tree: Tree, directory: str, prefix: str) -> Iterator[ObjectInfo]:
         yield from found
 
 
+def leaves(tree: Tree, directory: str, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+    """Asks for each file by its name: only where no server is behind, whose answers may be old."""
+    start = len(tree.root) + 1
+    with system_errors("walk", prefix):
+        for entry in tree.entries(directory):
+            if not _COMPONENT.fullmatch(entry.name):
+                continue
+            path = f"{entry.path}/{leaf}"
+            try:
+                status = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield ObjectInfo(path[start:], status.st_size, status.st_mtime)
+
+
 def remove(tree: Tree, directory: str) -> None:
     """Remove a directory with all that is in it; a link is removed, never followed.
 

@@ -33,6 +33,7 @@ from storage.driver import (
     ObjectInfo,
     Reader,
     Writer,
+    leaves_by_walking,
 )
 
 T = TypeVar("T")
@@ -222,6 +223,9 @@ class FaultyDriver:
         call = self._begin("walk", prefix)
         return self._to_the_end(call, self._inner.walk(prefix))
 
+    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+        return leaves_by_walking(self, prefix, leaf)
+
     def delete(self, key: str) -> None:
         with self.step("delete", key):
             self._inner.delete(key)
@@ -238,6 +242,10 @@ class FaultyDriver:
     @property
     def discards_expire(self) -> bool:
         return self._inner.discards_expire
+
+    def begin_discards(self, batch: str) -> None:
+        with self.step("begin_discards", batch):
+            self._inner.begin_discards(batch)
 
     def discarder(self, batch: str, *, since: float, lifetime: float) -> Discarder:
         with self.step("discarder", batch):

@@ -813,6 +813,7 @@ class DriverContract:
     def test_discards_remove_and_tell(self, driver: Driver) -> None:
         driver.write("a/b/data", b"x")
         driver.write("a/c/data", b"y")
+        driver.begin_discards("run-1")
         discarder = driver.discarder("run-1", since=store_time(driver), lifetime=60)
         assert discarder.discard("a/b/data")
         with pytest.raises(ObjectNotFound):
@@ -822,8 +823,21 @@ class DriverContract:
         driver.forget_discards("run-1")
         driver.forget_discards("run-1")
 
+    def test_a_batch_that_was_ended_before_its_first_discard_removes_nothing(
+        self, driver: Driver
+    ) -> None:
+        driver.write("a/b/data", b"x")
+        driver.begin_discards("run-1")
+        driver.end_discards("run-1")
+        if not driver.discards_expire:
+            with pytest.raises(Void):
+                driver.discarder("run-1", since=store_time(driver), lifetime=60).discard("a/b/data")
+            assert driver.read("a/b/data") == b"x"
+
     def test_a_discard_does_nothing_once_its_batch_is_over(self, driver: Driver) -> None:
         driver.write("a/b/data", b"x")
+        driver.begin_discards("run-1")
+        driver.begin_discards("run-2")
         other = driver.discarder("run-2", since=store_time(driver), lifetime=60)
         late = driver.discarder("run-1", since=store_time(driver), lifetime=1)
         if driver.discards_expire:
@@ -840,6 +854,7 @@ class DriverContract:
 
     def test_a_discarded_object_can_be_written_again(self, driver: Driver) -> None:
         driver.write("a/b/data", b"x")
+        driver.begin_discards("run-1")
         discarder = driver.discarder("run-1", since=store_time(driver), lifetime=60)
         discarder.discard("a/b/data")
         driver.write("a/b/data", b"y")

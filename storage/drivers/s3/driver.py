@@ -14,6 +14,7 @@ from storage.driver import (
     Reader,
     Unavailable,
     check_key,
+    leaves_by_walking,
 )
 from storage.drivers.s3 import deleting, growing, listing
 from storage.drivers.s3.bucket import Bucket
@@ -80,6 +81,9 @@ class S3Driver:
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return listing.walk(self._bucket, _below(prefix), self._workshop.collector)
 
+    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+        return leaves_by_walking(self, prefix, leaf)
+
     def delete(self, key: str) -> None:
         self.stat(key)
         self._bucket.delete(key)
@@ -126,6 +130,9 @@ class S3Driver:
             self._bucket.delete(key)
 
     discards_expire = True
+
+    def begin_discards(self, batch: str) -> None:
+        check_key(batch)
 
     def discarder(self, batch: str, *, since: float, lifetime: float) -> SignedDeletes:
         check_key(batch)

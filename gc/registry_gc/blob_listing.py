@@ -1,0 +1,99 @@
+"""All blobs of a storage, shard by shard.
+
+On remote storage a request lists a thousand keys, so few blobs are listed from end to end; many, and
+those of a filesystem, a shard at a time, the next ones while one is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from itertools import groupby
+from typing import Protocol
+
+from registry_gc.spill import SHARDS
+from storage import layout
+from storage.driver import Driver, ObjectInfo, Unavailable
+from storage.model.digest import HEX_LENGTHS, Digest
+from storage.model.errors import DigestInvalid
+
+AHEAD = 8
+HELD = 400_000
+"""Blobs in memory at most, or those of one shard."""
+MANY = 100_000
+
+Shard = Sequence[tuple[Digest, ObjectInfo]]
+
+
+class BlobListing(Protocol):
+    def shard(self, shard: int) -> Shard:
+        """Once for each, in order. Raises the driver's errors."""
+
+
+def list_blobs(driver: Driver, pool: Executor, expected: int) -> BlobListing:
+    """`expected`: about how many there are."""
+    return (
+        FlatListing(driver) if driver.remote and expected < MANY else ShardedListing(driver, pool)
+    )
+
+
+class FlatListing:
+    def __init__(self, driver: Driver) -> None:
+        self._streams = [_stream(driver, algorithm) for algorithm in HEX_LENGTHS]
+        self._next = [next(stream, None) for stream in self._streams]
+
+    def shard(self, shard: int) -> Shard:
+        found: list[tuple[Digest, ObjectInfo]] = []
+        for number, stream in enumerate(self._streams):
+            upcoming = self._next[number]
+            if upcoming is None or upcoming[0] > shard:
+                continue
+            if upcoming[0] < shard:
+                raise Unavailable("the store does not list keys in their order")
+            found += upcoming[1]
+            self._next[number] = next(stream, None)
+        return found
+
+
+class ShardedListing:
+    def __init__(self, driver: Driver, pool: Executor) -> None:
+        self._driver = driver
+        self._pool = pool
+        self._begun: dict[int, Future[Shard]] = {}
+        self._ahead = AHEAD
+
+    def shard(self, shard: int) -> Shard:
+        for number in range(shard, min(SHARDS, shard + 1 + self._ahead)):
+            if number not in self._begun:
+                self._begun[number] = self._pool.submit(self._list, number)
+        found = self._begun.pop(shard).result()
+        self._ahead = max(0, min(AHEAD, HELD // max(1, len(found)) - 1))
+        return found
+
+    def _list(self, shard: int) -> Shard:
+        return [
+            named
+            for algorithm in HEX_LENGTHS
+            for info in self._driver.leaves(f"{layout.BLOBS}/{algorithm}/{shard:02x}", "data")
+            if (named := _named(info, algorithm)) is not None
+        ]
+
+
+def _stream(driver: Driver, algorithm: str) -> Iterator[tuple[int, Shard]]:
+    every = (
+        named
+        for info in driver.walk(f"{layout.BLOBS}/{algorithm}")
+        if (named := _named(info, algorithm)) is not None
+    )
+    for shard, group in groupby(every, key=lambda named: int(named[0].hex[:2], 16)):
+        yield shard, [*group]
+
+
+def _named(info: ObjectInfo, algorithm: str) -> tuple[Digest, ObjectInfo] | None:
+    """None for litter."""
+    with suppress(DigestInvalid):
+        digest = Digest(algorithm, info.key.split("/")[-2])
+        if layout.blob(digest) == info.key:
+            return digest, info
+    return None
