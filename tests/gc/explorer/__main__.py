@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--untagged", action="store_true")
     parser.add_argument("--posix", action="store_true")
     parser.add_argument("--harsh", type=float, default=1.0)
+    parser.add_argument("--lost-discards", type=float, default=Setting().lost_discards)
     parser.add_argument("--undo", type=float, default=120.0)
     parser.add_argument("--minimum-age", type=float, default=60.0)
     asked = parser.parse_args()
@@ -35,6 +36,7 @@ def main() -> int:
         expiring=not asked.posix,
         untagged=asked.untagged,
         harsh=asked.harsh,
+        lost_discards=asked.lost_discards,
         undo=asked.undo,
         minimum_age=asked.minimum_age,
     )

@@ -33,6 +33,8 @@ class Faults:
     lands_late: float = 0.7
     of_collector: float = 0.3
     """Of these chances; a run makes a hundred requests, and is of use if it gets to its end."""
+    lost_discards: float = 0.05
+    """The chance that a removal is not answered, and so may land late."""
     dawdle: float = 15.0
     """Seconds, at most, that a run may need between its last look at notes and its first removal."""
 
@@ -190,6 +192,10 @@ class SimulatedStore(MemoryDriver):
                 self.removed(key)
             return there
 
+        if self.scheduler.random.random() < self.faults.lost_discards:
+            self.count("lost")
+            self._land_late(discard, True)
+            raise Unavailable("no answer")
         return self._request(discard, changes=True)
 
     # Effects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from registry_gc.collect import collect
 from registry_gc.options import Options
@@ -42,6 +42,7 @@ class Setting:
     expiring: bool = True
     untagged: bool = False
     harsh: float = 1.0
+    lost_discards: float = 0.05
     undo: float = 120.0
     minimum_age: float = 60.0
     seconds: float = 2000.0
@@ -114,7 +115,7 @@ class World:
         self.scheduler = Scheduler(seed)
         self.random = self.scheduler.random
         self.oracle = Oracle()
-        faults = Faults().times(setting.harsh)
+        faults = replace(Faults(), lost_discards=setting.lost_discards).times(setting.harsh)
         self.store = SimulatedStore(
             self.scheduler, faults, self._removed, expiring=setting.expiring
         )
