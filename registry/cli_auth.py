@@ -183,6 +183,30 @@ def prune(config: Path | None, days: int) -> None:
         click.echo(name)
 
 
+@keys_group.command()
+@FILE
+def certificates(config: Path | None) -> None:
+    """Print the keys as certificates in PEM, for a Distribution registry that is to take our tokens.
+
+    It is its `auth.token.rootcertbundle`. Print it again after each rotation; older keys are still in it.
+    """
+    from auth.jwk import KeysUnavailable
+    from auth.keys import KeyRing
+
+    _, section = _builtin(config)
+    ring = KeyRing(str(section.directory))
+    try:
+        bundle = ring.certificates().decode("ascii")
+    except KeysUnavailable as error:
+        stop(error.reason)
+    if not bundle:
+        stop(
+            "None of the keys has a certificate. `registry keys rotate` makes one that has; nodes sign "
+            "with it after a minute."
+        )
+    click.echo(bundle, nl=False)
+
+
 @click.command()
 @click.argument("user")
 @click.option("--cost", type=click.IntRange(8, 16), default=10, show_default=True)

@@ -137,6 +137,23 @@ def _tls(plain: Plain, findings: Findings) -> None:
         )
 
 
+def _realm(plain: Plain, findings: Findings) -> None:
+    """Clients are sent to an absolute URL for tokens, and what they call the registry is not believed."""
+    http, chosen = _below(plain, "http"), _below(plain, "auth")
+    builtin, token = chosen.get("builtin"), chosen.get("token")
+    derived = (builtin is not None and not builtin.get("realm")) or (
+        token is not None and as_switch(token.get("autoredirect"))
+    )
+    secured = _below(plain, "http", "tls").get("certificate")
+    if derived and secured and not http.get("host") and not http.get("trustedproxies"):
+        findings.warn(
+            ("http", "host"),
+            "is not set, so clients are sent for tokens to the bare address of this machine, which "
+            "the certificate is hardly for; set it to what they call the registry, such as "
+            "https://registry.example.com",
+        )
+
+
 def _proxy_protocol(plain: Plain, findings: Findings) -> None:
     http = _below(plain, "http")
     if as_switch(http.get("proxyprotocol")) and not http.get("trustedproxies"):
@@ -201,6 +218,7 @@ _RULES: Final[tuple[Callable[[Plain, Findings], None], ...]] = (
     _proxy,
     _address,
     _tls,
+    _realm,
     _proxy_protocol,
     _platforms,
     _deprecated,

@@ -82,14 +82,22 @@ global
 
 
 @contextlib.contextmanager
-def nginx(directory: Path, nodes: Sequence[int]) -> Iterator[Balancer]:
+def nginx(
+    directory: Path,
+    nodes: Sequence[int],
+    *,
+    authority: Authority | None = None,
+    tls_host: str = "127.0.0.1",
+    name: str = "127.0.0.1",
+) -> Iterator[Balancer]:
+    """`name` is what the certificate is for, `tls_host` where it is shown."""
     executable = program("nginx")
     port, tls_port = free_port(), free_port()
-    authority = Authority(directory)
-    certificate, key = authority.issue("registry", "127.0.0.1")
+    authority = authority or Authority(directory)
+    certificate, key = authority.issue("balancer", name)
     replacements = {
         "listen 80;": f"listen 127.0.0.1:{port};",
-        "listen 443 ssl": f"listen 127.0.0.1:{tls_port} ssl",
+        "listen 443 ssl": f"listen {tls_host}:{tls_port} ssl",
         "/etc/nginx/registry.pem": str(certificate),
         "/etc/nginx/registry.key": str(key),
     }

@@ -198,7 +198,8 @@ def skopeo(directory: Path) -> Skopeo:
 
 
 @contextlib.contextmanager
-def docker_engine() -> Iterator[Docker]:
+def docker_engine(prefix: Sequence[str] = ()) -> Iterator[Docker]:
+    """`prefix` goes before the engine's command, which must keep its process."""
     require_root("dockerd")
     client, daemon = program("docker"), program("dockerd")
     with _short_directory("docker") as directory:
@@ -215,7 +216,10 @@ def docker_engine() -> Iterator[Docker]:
         ]
         try:
             with _first_that_starts(
-                [[*command, f"--storage-driver={driver}"] for driver in ("overlay2", "vfs")],
+                [
+                    [*prefix, *command, f"--storage-driver={driver}"]
+                    for driver in ("overlay2", "vfs")
+                ],
                 directory,
                 lambda: engine("version", check=False).code == 0,
             ):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -34,14 +35,22 @@ class Server:
     port: int
     log: Path
     root: Path
+    host: str = "127.0.0.1"
+    authority: Path | None = None
+    """The certificate by which clients trust it; None if it speaks plain HTTP."""
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}"
+        return f"{'http' if self.authority is None else 'https'}://{self.address}"
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """What a client in Python verifies its certificate with."""
+        return ssl.create_default_context(cafile=self.authority)
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
@@ -67,9 +76,12 @@ def running(
     log: Path,
     root: Path,
     ready: str,
+    status: int = 200,
     environ: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+    authority: Path | None = None,
 ) -> Iterator[Server]:
-    """Start `command`, wait until `ready` (a path) answers 200, and stop it at the end."""
+    """Start `command`, wait until `ready` (a path) answers `status`, and stop it at the end."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -78,9 +90,9 @@ def running(
             env={**os.environ, **(environ or {})},
             start_new_session=True,
         )
-    server = Server(process, port, log, root)
+    server = Server(process, port, log, root, host, authority)
     try:
-        _await_ready(server, ready)
+        _await_ready(server, ready, status)
         yield server
     finally:
         if process.poll() is None:
@@ -90,13 +102,14 @@ def running(
                 server.kill()
 
 
-def _await_ready(server: Server, path: str) -> None:
+def _await_ready(server: Server, path: str, ready: int) -> None:
     deadline = time.monotonic() + START_TIMEOUT
+    trust = server.trust
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise AssertionError(f"the server ended at its start:\n{server.output()}")
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(server.url + path, timeout=2).status_code == 200:
+            if httpx.get(server.url + path, timeout=2, verify=trust).status_code == ready:
                 return
         time.sleep(0.02)
     raise AssertionError(f"the server was not ready in {START_TIMEOUT} s:\n{server.output()}")
@@ -121,8 +134,15 @@ def holdfast(
     port: int | None = None,
     config: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+    authority: Path | None = None,
+    module: str = "registry.cli",
 ) -> Iterator[Server]:
-    """Holdfast on `directory`/tree, with `config` laid over what tests usually want."""
+    """Holdfast on `directory`/tree, with `config` laid over what tests usually want.
+
+    `authority` is of the certificate that `config` has in http.tls. `module` is run instead of the
+    program itself, if a test changes what cannot be configured.
+    """
     port = port or free_port()
     root = directory / "tree"
     storage = (
@@ -134,7 +154,7 @@ def holdfast(
             "log": {"level": "debug", "formatter": "json"},
             "storage": {**storage, "delete": {"enabled": True}},
             "http": {
-                "addr": f"127.0.0.1:{port}",
+                "addr": f"{host}:{port}",
                 "workers": 1 if driver == "inmemory" else workers,
                 "draindelay": "0s",
             },
@@ -143,22 +163,34 @@ def holdfast(
     )
     path = directory / f"config-{port}.yml"
     path.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "registry.cli", "serve", str(path)]
+    command = [sys.executable, "-m", module, "serve", str(path)]
     log = directory / f"holdfast-{port}.log"
     with running(
-        command, port=port, log=log, root=root, ready="/readyz", environ=environ
+        command,
+        port=port,
+        log=log,
+        root=root,
+        ready="/readyz",
+        environ=environ,
+        host=host,
+        authority=authority,
     ) as server:
         yield server
 
 
 @contextlib.contextmanager
 def distribution(
-    directory: Path, program: str, *, root: Path | None = None, port: int | None = None
+    directory: Path,
+    program: str,
+    *,
+    root: Path | None = None,
+    port: int | None = None,
+    auth: Mapping[str, Any] | None = None,
 ) -> Iterator[Server]:
     """Debian's docker-registry, the peer, on `root` (default: `directory`/tree)."""
     port = port or free_port()
     root = root or directory / "tree"
-    settings = {
+    settings: dict[str, Any] = {
         "version": "0.1",
         "log": {"level": "warn"},
         "storage": {
@@ -168,9 +200,12 @@ def distribution(
         },
         "http": {"addr": f"127.0.0.1:{port}", "secret": "peer"},
     }
+    if auth is not None:
+        settings["auth"] = dict(auth)
     path = directory / f"distribution-{port}.yml"
     path.write_text(yaml.safe_dump(settings))
     log = directory / f"distribution-{port}.log"
     command = [program, "serve", str(path)]
-    with running(command, port=port, log=log, root=root, ready="/v2/") as server:
+    status = 200 if auth is None else 401
+    with running(command, port=port, log=log, root=root, ready="/v2/", status=status) as server:
         yield server

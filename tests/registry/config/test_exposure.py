@@ -60,3 +60,31 @@ def test_the_refusal_says_what_strangers_could_do(
     refusal = check_exposure(loaded.settings, False)
     assert refusal is not None
     assert f"anyone who reaches this port {could}" in refusal
+
+
+TLS = "  tls: {certificate: /tls.crt, key: /tls.key}\n"
+BUILTIN = "auth: {builtin: {keys: /keys, users: /users}}\n"
+AUTOREDIRECT = "auth: {token: {autoredirect: true, service: s, issuer: i, jwks: /keys}}\n"
+
+
+@pytest.mark.parametrize("auth", [BUILTIN, AUTOREDIRECT])
+def test_a_certificate_needs_the_name_that_it_is_for(load_text: Load, auth: str) -> None:
+    (warning,) = load_text(f"{MINIMAL}{auth}http:\n{TLS}").warnings
+    assert warning.startswith("http.host: is not set, so clients are sent for tokens to the bare")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{BUILTIN}http:\n  host: https://registry.example.com\n{TLS}",
+        f"{BUILTIN}http:\n  trustedproxies: [10.0.0.1]\n{TLS}",
+        BUILTIN.replace("keys:", "realm: https://registry.example.com/auth/token, keys:")
+        + f"http:\n{TLS}",
+        AUTOREDIRECT.replace("autoredirect: true", "realm: https://tokens.example.com/")
+        + f"http:\n{TLS}",
+        f"http:\n{TLS}",
+        BUILTIN,
+    ],
+)
+def test_where_clients_find_the_token_server_by_its_name(load_text: Load, text: str) -> None:
+    assert load_text(MINIMAL + text).warnings == ()
