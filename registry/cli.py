@@ -12,14 +12,18 @@ from importlib import metadata
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from registry.cli_auth import auth_group, htpasswd, keys_group, token_group
 from registry.cli_collector import garbage_collect, rollback
 from registry.cli_config import FILE, load
-from registry.cli_guarded import Guarded
+from registry.cli_health import health
+from registry.cli_image import ANONYMOUS, AsInImage
 
 
-@click.group(cls=Guarded, name="registry", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=AsInImage, name="registry", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "-v",
     "--version",
@@ -38,9 +42,11 @@ def main() -> None:
 @click.option(
     "--insecure-anonymous",
     is_flag=True,
-    help="Listen beyond this machine although anyone may then pull, push and delete.",
+    envvar=ANONYMOUS,
+    help=f"Listen beyond this machine although anyone may then pull, push and delete (or {ANONYMOUS}).",
 )
-def serve(config: Path | None, insecure_anonymous: bool) -> None:
+@click.pass_context
+def serve(ctx: click.Context, config: Path | None, insecure_anonymous: bool) -> None:
     """Serve images until told to stop.
 
     CONFIG is a config.yml as Distribution has it. Without it: $REGISTRY_CONFIGURATION_PATH,
@@ -49,10 +55,14 @@ def serve(config: Path | None, insecure_anonymous: bool) -> None:
     from registry.config import check_exposure
 
     loaded = load(config)
-    exposed = check_exposure(loaded.settings, insecure_anonymous)
-    if exposed:
+    exposed = check_exposure(loaded.settings, insecure_anonymous=False)
+    if exposed and not insecure_anonymous:
         click.echo(f"{loaded.source}: {exposed}", err=True)
         sys.exit(2)
+    # Who typed the option knows; who set no variable may not know that an image does.
+    if exposed and ctx.get_parameter_source("insecure_anonymous") is ParameterSource.ENVIRONMENT:
+        why = exposed.split(". ")[0]
+        click.echo(f"{loaded.source}: warning: {why}; {ANONYMOUS} allows it.", err=True)
 
     from registry.wiring import serve as run  # slow to import, so nothing else waits for it
 
@@ -113,7 +123,10 @@ def _print_version(ctx: click.Context) -> None:
     ctx.exit()
 
 
-for command in (auth_group, garbage_collect, htpasswd, keys_group, rollback, token_group):
+for command in (
+    *(auth_group, garbage_collect, health, htpasswd),
+    *(keys_group, rollback, token_group),
+):
     main.add_command(command)
 
 

@@ -190,6 +190,23 @@ class _TargetType(click.ParamType[Any]):
 
 
 @main.command()
+@FILE
+@click.option("--dry-run", is_flag=True, help="For the sake of clearness: this never removes.")
+def retention(config: Path | None, dry_run: bool) -> None:
+    """Show what the retention rules make of every tag, and by which clause. Removes nothing.
+
+    Tags that are shown as removed go with the next run of `registry-gc`.
+    """
+    del dry_run
+    settings = load_settings(config)
+    from registry import undoing
+
+    with storage(settings) as driver:
+        code = undoing.retention(settings, driver)
+    sys.exit(code)
+
+
+@main.command()
 @click.argument("target", type=_TargetType(), required=False)
 @click.option("--run", help="Everything that this run removed; `registry-gc runs` lists them.")
 @CONFIG

@@ -132,7 +132,8 @@ def make_options(
     return Options(
         minimum_age=age,
         undo=gc.undo,
-        untagged=0.0 if wanted.delete_untagged else None,
+        untagged=0.0 if wanted.delete_untagged else settings.retention.untagged,
+        retention=settings.retention.build(),
         uploads=gc.uploads,
         trash=0.0 if at_once else gc.trash,
         ignore=frozenset(wanted.ignore),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import click
@@ -12,6 +13,9 @@ from registry_gc.explaining import sentences
 from registry_gc.options import Options
 from registry_gc.outcome import CollectionStopped
 from registry_gc.restoring import Restorer
+from registry_gc.retention.applying import judge
+from registry_gc.retention.sizes import exclusive, needed
+from registry_gc.retention.table import table
 
 from registry.config import Settings
 from storage import layout, links
@@ -128,6 +132,26 @@ def explain(driver: Driver, target: Target, options: Options) -> int:
         return 1
     for line in sentences(found, options, time.time()):
         click.echo(line)
+    return 0
+
+
+def retention(settings: Settings, driver: Driver) -> int:
+    """What the rules make of every tag. Removes nothing: a run does."""
+    now, shown = time.time(), 0
+    with ThreadPoolExecutor(settings.gc.threads if driver.remote else 4) as pool:
+        for judged in judge(driver, settings.retention.build(), pool, now):
+            shown += 1
+            tags = [each.facts for each in judged.decisions]
+            needs = {
+                facts.tag: found
+                for facts, found in zip(
+                    tags, pool.map(lambda facts: needed(driver, facts.digest), tags), strict=True
+                )
+            }
+            for line in table(judged, exclusive(needs), now):
+                click.echo(line)
+    if not shown:
+        click.echo("No repository has a retention rule with a clause, so every tag is kept.")
     return 0
 
 

@@ -31,6 +31,7 @@ from registry.config import Loaded, Settings, TcpEndpoint
 from registry.config.auth import JWKS_PATH, TOKEN_PATH
 from registry.drivers import make_driver
 from registry.forwarded import Links, TrustedProxies
+from registry.last_pulls import LastPulls
 from registry.maintenance import Purging, keep_catalog, purge_uploads
 from registry.middleware import Observe
 from registry.readiness import StorageProbe
@@ -179,19 +180,24 @@ class _Worker:
             threshold=check.threshold,
         )
         made = _authentication(settings, driver)
-        services = self._services(driver, threads, metrics, made.authorizer)
+        pulls = LastPulls(driver) if self._notes_pulls() else None
+        services = self._services(driver, threads, metrics, made.authorizer, pulls)
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
             del app
             probe.start()
             tasks = self._maintenance(services.store, threads)
+            if pulls is not None:
+                tasks.append(asyncio.get_running_loop().create_task(pulls.keep_writing(threads)))
             try:
                 yield
             finally:
                 for task in tasks:
                     task.cancel()
                 await probe.stop()
+                if pulls is not None:
+                    await threads.run(pulls.write)
                 threads.close()
                 self.bare_driver.close()
 
@@ -239,7 +245,12 @@ class _Worker:
         )
 
     def _services(
-        self, driver: Driver, threads: Threads, metrics: Metrics, authorizer: Authorizer
+        self,
+        driver: Driver,
+        threads: Threads,
+        metrics: Metrics,
+        authorizer: Authorizer,
+        pulls: LastPulls | None,
     ) -> Services:
         settings = self.settings
         store = Store(
@@ -268,7 +279,12 @@ class _Worker:
                 networks=[str(network) for network in settings.storage.redirect.disablefor],
                 agents=settings.storage.redirect.disableforagents,
             ),
+            pulls=pulls,
         )
+
+    def _notes_pulls(self) -> bool:
+        readonly = self.settings.storage.maintenance.readonly.enabled
+        return self.settings.retention.build().needs_pulls and not readonly
 
     def _maintenance(self, store: Store, threads: Threads) -> list[asyncio.Task[None]]:
         """One worker of a node does it for all."""

@@ -15,6 +15,7 @@
     │   │   ├── startedat                         RFC 3339, in UTC, to the second
     │   │   └── hashstates/<alg>/<offset>         the hash of the first <offset> bytes, resumable
     │   └── _holdfast                             ours; Distribution passes over it
+    │       ├── pulled/<tag>                      the tag's last pull, to the day, is its time
     │       └── referrers
     │           ├── complete                      every older revision has been looked at
     │           └── <alg>/<hex>/<alg>/<hex>       subject, then referrer: its descriptor
@@ -33,6 +34,7 @@
         ├── catalog-complete                      every repository has one
         ├── revoked/<id>.<until>                  a token that was taken back before it expires
         ├── tokens/<id>.<until>                   what is known of a token that was given out
+        ├── pulls-since                           since then last pulls are noted
         ├── secret                                signs upload tokens when none is configured
         ├── tmp/                                  files that are being written (filesystem)
         └── locks/                                (filesystem)
@@ -53,6 +55,7 @@ CATALOG = f"{ROOT}/holdfast/catalog"
 CATALOG_COMPLETE = f"{ROOT}/holdfast/catalog-complete"
 REVOKED = f"{ROOT}/holdfast/revoked"
 TOKENS = f"{ROOT}/holdfast/tokens"
+PULLS_SINCE = f"{ROOT}/holdfast/pulls-since"
 SECRET = f"{ROOT}/holdfast/secret"
 TEMPORARY = f"{ROOT}/holdfast/tmp"
 LOCKS = f"{ROOT}/holdfast/locks"
@@ -151,6 +154,10 @@ def hash_states(name: RepositoryName, upload_id: str, algorithm: str) -> str:
 
 def hash_state(name: RepositoryName, upload_id: str, algorithm: str, offset: int) -> str:
     return f"{hash_states(name, upload_id, algorithm)}/{offset}"
+
+
+def pulled(name: RepositoryName, tag: Tag) -> str:
+    return f"{REPOSITORIES}/{name}/_holdfast/pulled/{tag}"
 
 
 def referrers(name: RepositoryName) -> str:

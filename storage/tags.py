@@ -103,6 +103,20 @@ class Tags:
             raise unknown(tag)
         keep(self._driver, self._name)
 
+    def expire(self, tag: Tag, digest: Digest, run: str) -> bool:
+        """Delete a tag for its age, in the name of a run; False if it does not name `digest` any more."""
+        key = layout.tag_current(self._name, tag)
+        content = self._content(key)
+        if content is None or links.parse(content, key) != digest:
+            return False
+        journal.record(self._driver, [Removal(self._name, digest, tag, run)])
+        try:
+            self._driver.swap(key, None, expected=content)
+        except Conflict:
+            return False
+        self._tidy(tag)
+        return True
+
     def delete_pointing_to(self, digest: Digest) -> None:
         """Delete every tag that names `digest`; one that moves meanwhile is left alone."""
         for tag in self._names():
@@ -120,7 +134,7 @@ class Tags:
     @translated
     def list(self, *, after: str = "", limit: int | None = None) -> tuple[list[Tag], bool]:
         """Tags in byte order after `after`, at most `limit`, and whether there are more."""
-        if self._driver.remote and limit is not None:
+        if self._driver.remote:
             return page(self._driver, layout.tags(self._name), after=after, limit=limit)
         exists: dict[Digest, bool] = {}
         found: list[Tag] = []
@@ -164,6 +178,7 @@ class Tags:
         """The history goes with the tag; an empty directory would be a tag to Distribution."""
         directory = layout.tag_directory(self._name, tag)
         self._driver.delete_tree(f"{directory}/index")
+        self._driver.delete_many([layout.pulled(self._name, tag)])
         self._driver.prune(directory)
 
 

@@ -31,6 +31,7 @@ from registry_gc.outcome import Busy, CollectionStopped, OutOfTime
 from registry_gc.publishing import Publisher, new_run
 from registry_gc.references import ReferenceReader
 from registry_gc.report import Report
+from registry_gc.retention import applying as retention
 from registry_gc.store_clock import store_time
 from registry_gc.sweep import Due, Sweep, keep_notes
 from storage.driver import Driver, DriverError
@@ -89,6 +90,8 @@ class _Run:
 
     def rehearse(self) -> None:
         """Count what a run would do. Writes nothing."""
+        judged = retention.judge(self._driver, self._options.retention, self._pool, time.time())
+        self._report.tags_removed = sum(len(each.removed) for each in judged)
         others = adoption.look_only(self._driver)
         mark, judge = self._mark(time.time(), others.lists)
         for shard, garbage in shards(mark):
@@ -110,6 +113,14 @@ class _Run:
         self._publish(ledger)
         adoption.retire(self._driver, others)
         try:
+            self._report.tags_removed = retention.apply(
+                self._driver,
+                self._options.retention,
+                self._pool,
+                store_time(self._driver),
+                run=self._publisher.run,
+                force=self._options.force,
+            )
             for number in range(2 if self._options.again else 1):
                 self._sweep.wait()
                 self._pass(last=number == self._options.again)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from registry_gc.retention.policy import Policy
 from storage.collection.clock import Clock
 from storage.collection.timing import Timing
 from storage.model.digest import Digest
@@ -22,6 +23,8 @@ class Options:
     """So long after it was condemned does content stay, and can removed tags and manifests be restored."""
     untagged: float | None = None
     """Manifests that no tag reaches go at this age; None keeps them for ever."""
+    retention: Policy = field(default_factory=Policy)
+    """By which tags go, before anything else is looked at."""
     uploads: float = 7 * DAY
     """Uploads that got no byte for so long are removed."""
     trash: float = DAY

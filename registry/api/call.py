@@ -16,6 +16,7 @@ from auth.model import Authorizer, Identity
 from registry.access import RULES
 from registry.errors import MethodNotAllowed, UnsupportedEncoding
 from registry.forwarded import Links
+from registry.last_pulls import LastPulls
 from registry.parsing import Query, Target
 from registry.redirects import Redirects
 from registry.streaming import Body, Threads, Uploading
@@ -58,6 +59,8 @@ class Services:
     authorizer: Authorizer
     policy: Policy = field(default_factory=Policy)
     redirects: Redirects = field(default_factory=Redirects)
+    pulls: LastPulls | None = None
+    """Where retention asks for last pulls."""
 
 
 @dataclass(frozen=True, slots=True)

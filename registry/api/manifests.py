@@ -24,6 +24,9 @@ async def get(call: Call) -> Response:
     """Whatever Accept says: a client that cannot read it says so better than a 404 could."""
     reference = call.target.reference
     stored = await call.look_up(lambda repository: repository.manifests.get(reference))
+    pulls = call.services.pulls
+    if pulls is not None and isinstance(reference, Tag) and call.request.method == "GET":
+        pulls.note(call.target.name, reference)  # a HEAD looks, and takes nothing
     if call.request.method == "HEAD" and isinstance(reference, Digest):
         name = call.target.name
         if await call.is_going(entries.manifest(name, reference), entries.blob(reference)):

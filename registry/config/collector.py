@@ -19,9 +19,17 @@ class CollectionTiming(Section):
     view: Timeout = 20.0
     section: Timeout = 20.0
     lag: Seconds = 5.0
+    margin: Seconds = 20.0
+    send: Timeout = 30.0
 
     def build(self) -> Timing:
-        return Timing(view=self.view, section=self.section, lag=self.lag)
+        return Timing(
+            view=self.view,
+            section=self.section,
+            lag=self.lag,
+            margin=self.margin,
+            send=self.send,
+        )
 
 
 class Gc(Section):

@@ -16,6 +16,7 @@ from registry.config.inert import (
     Redis,
     Reporting,
 )
+from registry.config.retention import Retention
 from registry.config.section import Section
 from registry.config.service import Catalog, Health, Level, Log, Tags, Uploads, Validation
 from registry.config.storage import Filesystem, Storage
@@ -37,6 +38,7 @@ class Settings(Section):
     validation: Validation = Field(default_factory=Validation)
     uploads: Uploads = Field(default_factory=Uploads)
     gc: Gc = Field(default_factory=Gc)
+    retention: Retention = Field(default_factory=Retention)
     notifications: Notifications | None = None
     proxy: Proxy | None = None
     redis: Redis | None = None

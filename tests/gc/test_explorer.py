@@ -42,17 +42,17 @@ class Recorded:
 
 
 FOUND = {
-    "no_hold": Recorded(0),
-    "no_confirm": Recorded(0),
-    "no_keep": Recorded(0),
-    "no_wait_after_doom": Recorded(0, (*QUICK, "--posix", "--untagged")),
-    "no_wait_before_mark": Recorded(0, (*QUICK, "--untagged", "--harsh", "3")),
-    "ack_expired": Recorded(0),
-    "no_fence": Recorded(0),
-    "no_marker": Recorded(0),
-    "undoom_early": Recorded(0, (*QUICK, "--lost-discards", "0.3")),
-    "late_removal": Recorded(0, (*QUICK, "--posix", "--untagged")),
-    "one_state_object": Recorded(0, (*QUICK, "--posix", "--untagged")),
+    "no_hold": Recorded(3),
+    "no_confirm": Recorded(1),
+    "no_keep": Recorded(1),
+    "no_wait_after_doom": Recorded(9, (*QUICK, "--posix", "--untagged")),
+    "no_wait_before_mark": Recorded(498, (*QUICK, "--untagged", "--harsh", "3")),
+    "ack_expired": Recorded(120),
+    "no_fence": Recorded(24),
+    "no_marker": Recorded(19),
+    "undoom_early": Recorded(16, (*QUICK, "--lost-discards", "0.3")),
+    "late_removal": Recorded(214, (*QUICK, "--posix", "--untagged")),
+    "one_state_object": Recorded(2, (*QUICK, "--posix", "--untagged")),
 }
 FARTHEST = 1500
 """Seeds after the recorded one."""

@@ -69,6 +69,15 @@ class Stubborn:
         for blob in document.blobs:
             self._again(partial(self._pull_blob, name, blob), f"pull of {blob.digest}")
 
+    def delete(self, name: str, reference: str) -> None:
+        """A tag or a manifest; that it is gone is as good."""
+        self._again(partial(self._delete, name, reference), f"delete of {name}:{reference}")
+
+    def _delete(self, name: str, reference: str) -> None:
+        answer = self.http.delete(f"/v2/{name}/manifests/{reference}")
+        if answer.status_code != 404:
+            _expect(answer, 202)
+
     def _again(self, operation: Callable[[], None], what: str) -> None:
         for attempt in itertools.count(1):
             try:
