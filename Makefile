@@ -19,7 +19,7 @@ check: $(VENV)/.dev            ## formatting, lint, types, the import rules
 	PYTHONPATH=.:gc $(BIN)/lint-imports
 
 bench: $(VENV)/.dev            ## side by side with Debian's docker-registry
-	scripts/install-engines docker-registry
+	scripts/install-engines docker-registry ceph-mon ceph-osd radosgw ceph-common
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 lock: $(VENV)/.dev             ## write requirements*.lock anew from pyproject.toml

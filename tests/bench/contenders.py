@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,9 @@ import yaml
 from tests.support.servers import Server, free_port, running
 
 CONFIG = "{config}"
+
+_WITHOUT_AUTHORITY = ("env", "-u", "AWS_CA_BUNDLE")
+"""Distribution does not start where the machine has one: its transport cannot take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +37,29 @@ class Contender:
     log_level: str
     version: str
 
-    def prepare(self, directory: Path) -> Prepared:
-        """Write its configuration, for an empty tree below `directory` and a free port."""
+    def prepare(self, directory: Path, storage: Mapping[str, object] | None = None) -> Prepared:
+        """Write its configuration, for a free port and an empty tree below `directory`.
+
+        `storage` takes the tree's place in the section of that name, with what else belongs there.
+        """
         directory.mkdir(parents=True)
         port = free_port()
         root = directory / "tree"
         path = directory / "config.yml"
-        path.write_text(yaml.safe_dump(_settings(port, root, self.log_level)))
+        storage = storage or {"filesystem": {"rootdirectory": str(root)}}
+        path.write_text(yaml.safe_dump(_settings(port, storage, self.log_level)))
         command = [str(path) if word == CONFIG else word for word in self.command]
         return Prepared(tuple(command), port, root, directory / "log")
 
     @contextlib.contextmanager
-    def start(self, directory: Path) -> Iterator[Server]:
+    def start(
+        self, directory: Path, storage: Mapping[str, object] | None = None
+    ) -> Iterator[Server]:
         """Run it until the block ends. Raises AssertionError, with its log, where it does not start."""
-        ready = self.prepare(directory)
+        ready = self.prepare(directory, storage)
+        command = (*_WITHOUT_AUTHORITY, *ready.command)
         with running(
-            ready.command, port=ready.port, log=ready.log, root=ready.root, ready="/v2/"
+            command, port=ready.port, log=ready.log, root=ready.root, ready="/v2/"
         ) as server:
             yield server
 
@@ -101,14 +111,14 @@ def _version(program: str) -> str:
     return "unknown version"
 
 
-def _settings(port: int, root: Path, log_level: str) -> dict[str, object]:
+def _settings(port: int, storage: Mapping[str, object], log_level: str) -> dict[str, object]:
     return {
         "version": "0.1",
         "log": {"level": log_level},
         "storage": {
             "cache": {"blobdescriptor": "inmemory"},
-            "filesystem": {"rootdirectory": str(root)},
             "delete": {"enabled": True},
+            **storage,
         },
         "http": {
             "addr": f"127.0.0.1:{port}",

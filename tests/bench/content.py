@@ -26,7 +26,8 @@ class Content:
         source = random.Random(f"holdfast {seed if seed is not None else next(_serial)}")
         self._period = min(period + 4099, max(size, 1))
         block = source.randbytes(self._period)
-        self._repeated = memoryview(block * (1 + -(-PIECE // self._period)))
+        once = size <= self._period
+        self._repeated = memoryview(block * (1 if once else 1 + -(-PIECE // self._period)))
 
     def slice(self, offset: int, length: int = PIECE) -> memoryview:
         """At most `length` bytes from `offset`, fewer at the end; `length` is at most PIECE."""

@@ -28,11 +28,13 @@ _SETTLE = 0.05
 
 
 class Figure(enum.Enum):
-    """The one figure a row is judged by. The others are kept and shown beside it."""
+    """What a row is judged by, most often one of them. The others are kept."""
 
     CPU = "CPU"
     WALL = "wall"
     MEMORY = "peak RSS"
+    REQUESTS = "requests to the store"
+    """Only of rows that count them, as the note `requests`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Scale:
     transfer_size: int = 200_000_000
     transfer_share: int = 32 * MIB
     """What each of those moves while all are in progress."""
+    images: int = 500
+    """Images of eight layers that are pushed to a bucket, or pulled from it."""
 
 
 QUICK = Scale(
@@ -60,6 +64,7 @@ QUICK = Scale(
     transfers=20,
     transfer_size=50_000_000,
     transfer_share=16 * MIB,
+    images=20,
 )
 
 
@@ -82,7 +87,7 @@ class Sample:
     extra: dict[str, float] = field(default_factory=dict)
 
     def value(self, figure: Figure) -> float:
-        """Seconds for each unit; of MEMORY, MB (10^6 bytes) of the largest process."""
+        """Seconds or requests for each unit; of MEMORY, MB (10^6 bytes) of the largest process."""
         match figure:
             case Figure.CPU:
                 return self.cpu / self.amount
@@ -90,6 +95,8 @@ class Sample:
                 return self.wall / self.amount
             case Figure.MEMORY:
                 return self.memory.largest / 1e6
+            case Figure.REQUESTS:
+                return self.extra["requests"] / self.amount
 
 
 class Meter:
@@ -139,3 +146,7 @@ class Row(Generic[S]):
     target: Target | None = None
     most_rounds: int | None = None
     """For rows that take long and vary little."""
+    further: tuple[tuple[Figure, Target | None], ...] = ()
+    """Figures that get lines of their own beside the row's, and what is promised of them."""
+    limit: int = 300
+    """Seconds that one sample, with its preparation and proof, may take."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.bench.contenders import Contender
-from tests.bench.measure import Figure, Scale
+from tests.bench.measure import Figure, Scale, Target
 from tests.bench.runner import Result, Spread
 
 BEGIN = "<!-- results: begin -->"
@@ -43,7 +43,7 @@ class Report:
         return ["row", "figure", self.ours.name, self.peer.name, "ratio", "wall", "RSS", "target"]
 
     def lines(self) -> list[list[str]]:
-        return [_line(result) for result in self.results]
+        return [line for result in self.results for line in _lines(result)]
 
     def text(self) -> str:
         rows = [self.header(), *self.lines()]
@@ -89,29 +89,42 @@ class Report:
         path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _line(result: Result) -> list[str]:
+def _lines(result: Result) -> list[list[str]]:
+    """One for the row's own figure, and one for each further one, which repeats no wall and no RSS."""
     row = result.row
     if result.failure is not None:
-        return [row.title, "FAILED", " ".join(result.failure.split())[:300]]
-    ours, peer = result.values(row.figure)
+        return [[row.title, "FAILED", " ".join(result.failure.split())[:300]]]
     wall_ours, wall_peer = result.values(Figure.WALL)
     memory_ours, memory_peer = result.values(Figure.MEMORY)
-    return [
-        row.title,
-        _figure_name(row.figure, row.unit),
-        _spread(ours),
-        _spread(peer),
-        _spread(result.ratio(row.figure)),
+    beside = [
         f"{_number(wall_ours.median)} / {_number(wall_peer.median)} s",
         f"{_number(memory_ours.median)} / {_number(memory_peer.median)} MB",
-        _target(result),
     ]
+    lines = []
+    for number, (figure, target) in enumerate(result.figures()):
+        ours, peer = result.values(figure)
+        lines.append(
+            [
+                "" if number else row.title,
+                _figure_name(figure, row.unit),
+                _spread(ours),
+                _spread(peer),
+                _spread(result.ratio(figure)),
+                *(["", ""] if number else beside),
+                _target(result, figure, target),
+            ]
+        )
+    return lines
 
 
 def _figure_name(figure: Figure, unit: str) -> str:
-    if figure is Figure.MEMORY:
-        return "peak RSS of the largest process, MB"
-    return f"{figure.value} s per {unit}"
+    match figure:
+        case Figure.MEMORY:
+            return "peak RSS of the largest process, MB"
+        case Figure.REQUESTS:
+            return f"{figure.value} per {unit}"
+        case Figure.CPU | Figure.WALL:
+            return f"{figure.value} s per {unit}"
 
 
 def _spread(spread: Spread) -> str:
@@ -126,12 +139,11 @@ def _number(value: float) -> str:
     return f"{value:.0f}"
 
 
-def _target(result: Result) -> str:
-    target = result.row.target
+def _target(result: Result, figure: Figure, target: Target | None) -> str:
     if target is None:
         return ""
     promised = f"ratio {target.ratio:.3g}" if target.ratio is not None else f"{target.figure:g}"
-    return f"{promised}: {'met' if result.met() else 'MISSED'}"
+    return f"{promised}: {'met' if result.meets(figure, target) else 'MISSED'}"
 
 
 def _row_document(result: Result) -> dict[str, object]:
@@ -145,7 +157,8 @@ def _row_document(result: Result) -> dict[str, object]:
     }
     if result.failure is not None:
         return {**document, "failure": result.failure}
-    for figure in Figure:
+    shown = [Figure.CPU, Figure.WALL, Figure.MEMORY, *(figure for figure, _ in row.further)]
+    for figure in dict.fromkeys(shown):
         ours, peer = result.values(figure)
         document[figure.value] = {
             "ours": asdict(ours),

@@ -19,11 +19,8 @@ from types import FrameType
 from typing import Any
 
 from tests.bench.contenders import Contender
-from tests.bench.measure import Figure, Meter, Row, Sample, Scale, Stage
+from tests.bench.measure import Figure, Meter, Row, Sample, Scale, Stage, Target
 from tests.bench.wire import Unverified
-
-SAMPLE_LIMIT = 300
-"""Seconds that one sample, with its preparation and proof, may take."""
 
 _FAILURES = (Unverified, OSError, AssertionError, subprocess.SubprocessError)
 """What a contender can do wrong; `AssertionError` is a server that did not start."""
@@ -61,15 +58,22 @@ class Result:
         """Ours to the peer's, within each pair."""
         return Spread.of([ours.value(figure) / peer.value(figure) for ours, peer in self.pairs])
 
+    def figures(self) -> tuple[tuple[Figure, Target | None], ...]:
+        """What is shown of the row, its own figure first."""
+        return ((self.row.figure, self.row.target), *self.row.further)
+
     def met(self) -> bool | None:
-        """Whether the target is met; None where the row has none."""
-        target = self.row.target
-        if target is None or self.failure is not None:
+        """Whether all targets are met; None where the row has none, or no figures."""
+        if self.failure is not None:
             return None
+        judged = [self.meets(figure, target) for figure, target in self.figures() if target]
+        return all(judged) if judged else None
+
+    def meets(self, figure: Figure, target: Target) -> bool:
         if target.ratio is not None:
-            return self.ratio(self.row.figure).median <= target.ratio
+            return self.ratio(figure).median <= target.ratio
         assert target.figure is not None
-        return self.values(self.row.figure)[0].median <= target.figure
+        return self.values(figure)[0].median <= target.figure
 
 
 def run_row(
@@ -91,7 +95,7 @@ def run_row(
         try:
             states = []
             for contender in (ours, peer):
-                with _blamed_on(contender):
+                with _blamed_on(contender, row.limit):
                     stage = Stage(contender, directory / contender.name, scale)
                     states.append(stack.enter_context(row.setup(stage)))
             for _ in range(min(rounds, row.most_rounds or rounds)):
@@ -99,7 +103,7 @@ def run_row(
                     break
                 samples = []
                 for contender, state in zip((ours, peer), states, strict=True):
-                    with _blamed_on(contender):
+                    with _blamed_on(contender, row.limit):
                         samples.append(_sample(row, state))
                 pairs.append((samples[0], samples[1]))
         except _Failed as error:
@@ -112,10 +116,10 @@ class _Failed(Exception):
 
 
 @contextlib.contextmanager
-def _blamed_on(contender: Contender) -> Iterator[None]:
+def _blamed_on(contender: Contender, limit: int) -> Iterator[None]:
     """Bound the time of the block, and name the contender that failed in it."""
     try:
-        with _time_limit(SAMPLE_LIMIT):
+        with _time_limit(limit):
             yield
     except _FAILURES as error:
         raise _Failed(f"{contender.name}: {str(error) or type(error).__name__}") from error

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.bench.bucket import Requests
 from tests.bench.contenders import Contender, from_text
 from tests.bench.content import MIB, Content
 from tests.bench.measure import Figure, Meter, Row, Scale, Stage, Target
@@ -226,3 +228,40 @@ def test_a_peer_is_named_with_its_command() -> None:
     for wrong in ("x", "=true", "x=", f"x={os.devnull}/none"):
         with pytest.raises(ValueError, match="peer"):
             from_text(wrong)
+
+
+def test_a_row_may_be_judged_by_more_than_one_figure(tmp_path: Path) -> None:
+    def run(name: str, meter: Meter) -> None:
+        meter.note(requests={"ours": 30, "peer": 60}[name])
+        meter.record(1.0, {"ours": 1.0, "peer": 4.0}[name], 2.0, MEMORY)
+
+    row = replace(
+        measured({}),
+        figure=Figure.WALL,
+        run=run,
+        further=((Figure.CPU, None), (Figure.REQUESTS, Target(ratio=1 / 3))),
+    )
+    result = results(row, tmp_path)
+    assert result.values(Figure.REQUESTS)[0].median == 15
+    assert result.met() is False  # the wall time is right, the requests are not
+    lines = Report(OURS, PEER, Scale(), False, [result]).lines()
+    assert [line[-1] for line in lines] == ["ratio 0.5: met", "", "ratio 0.333: MISSED"]
+    assert [line[0] for line in lines] == ["a row", "", ""]
+
+
+def test_requests_are_counted_from_whole_lines_of_the_gateways_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    before = b'x 1 beast: 0x7f: 127.0.0.1 - me [now] "%s HTTP/1.1" 200 5 - "%s" - latency=0s\n'
+    log.write_bytes(before % (b"GET /mine/old", b"Boto3"))
+    requests = Requests(log, "mine")
+    with log.open("ab") as file:
+        file.write(before % (b"PUT /mine/key", b"Boto3/1"))
+        file.write(before % (b"GET /mine?list-type=2", b"aws-sdk-go"))
+        file.write(before % (b"GET /mine/blob", b"holdfast-bench"))
+        file.write(before % (b"GET /other/key", b"Boto3/1"))
+        file.write((before % (b"POST /mine?delete", b"Boto3/1"))[:-1])
+    assert requests.count() == 2
+    with log.open("ab") as file:
+        file.write(b"\n")
+    assert requests.count() == 1
+    assert requests.count() == 0

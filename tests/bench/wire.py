@@ -19,6 +19,8 @@ from tests.bench.content import PIECE, Content
 SILENCE = 60
 """Seconds that a server may say nothing, or take nothing, before the sample has failed."""
 
+AGENT = "holdfast-bench"
+
 DOCKER_CHUNK = 32 * 1024
 """What docker puts in one chunk of a chunked body."""
 
@@ -202,7 +204,7 @@ class Wire:
 
 def request(method: str, path: str, host: str, headers: Mapping[str, str] | None = None) -> bytes:
     """The head of a request, without a body."""
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "User-Agent: holdfast-bench"]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", f"User-Agent: {AGENT}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 

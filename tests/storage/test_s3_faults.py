@@ -42,7 +42,12 @@ def make(proxy: S3Proxy, bucket: str) -> Iterator[Callable[..., S3Driver]]:
     drivers = []
 
     def make(**more: object) -> S3Driver:
-        given = {"chunksize": CHUNK, "uploadmemory": 8 * CHUNK, "attempts": 3, "readtimeout": 2.0}
+        given: dict[str, object] = {
+            "chunksize": CHUNK,
+            "uploadmemory": 8 * CHUNK,
+            "attempts": 3,
+            "readtimeout": 2.0,
+        }
         given |= more
         drivers.append(S3Driver(S3Settings(**proxy.store.parameters(bucket, **given))))
         return drivers[-1]

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.driver import ANYTHING, Conflict, ObjectNotFound
+from storage.driver import ANYTHING, Conflict, ObjectNotFound, Unavailable
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from tests.storage.driver_contract import content, names
 from tests.support.s3 import S3Store
-from tests.support.s3proxy import S3Proxy, s3_proxy
+from tests.support.s3proxy import Answer, S3Proxy, s3_proxy
 
 MEBIBYTE = 1024 * 1024
 CHUNK = 8 * MEBIBYTE
@@ -244,6 +244,74 @@ def test_a_large_patch_is_copied_in_parts(driver: S3Driver, proxy: S3Proxy) -> N
         "CompleteMultipartUpload": 1,
     }
     assert driver.read("blob") == data
+
+
+def test_a_store_that_copies_by_reference_copies_in_one_request(
+    driver: S3Driver, proxy: S3Proxy
+) -> None:
+    """That it does so is learnt from a copy that is small enough for every store."""
+    for size in (CHUNK, 3 * CHUNK):
+        data = content(size)
+        with driver.writer("u/data", create=True) as writer:
+            writer.append([data])
+            writer.sync()
+            state = writer.state
+        proxy.forget()
+        if size > CHUNK:
+            assert driver._workshop.abilities.copies_by_reference is not None
+            driver._workshop.abilities.copied(
+                CHUNK, 0.001
+            )  # as on a machine that does nothing else
+        with driver.writer("u/data", create=False, state=state, final=f"b/{size}") as writer:
+            writer.publish(f"b/{size}")
+        assert counted(proxy) == {"CopyObject": 1}
+        assert driver.read(f"b/{size}") == data
+        driver.flush()
+
+
+def test_what_a_copy_tells_of_how_copies_are_made(proxy: S3Proxy, driver: S3Driver) -> None:
+    abilities = driver._workshop.abilities
+    for size, seconds, expected in [
+        (CHUNK, 0.1, False),
+        (1000, 0.000001, False),  # too small to tell
+        (CHUNK, 0.001, True),
+        (CHUNK, 0.5, True),  # busy
+        (100 * CHUNK, 5.1, False),
+    ]:
+        abilities.copied(size, seconds)
+        assert abilities.copies_by_reference == expected
+    abilities.copied(CHUNK, 0.001)
+    proxy.inject(Answer(503, "SlowDown"), operation="CopyObject", times=None)
+    with driver.writer("u/data", create=True) as writer:
+        writer.append([content(3 * CHUNK)])
+        writer.sync()
+        with pytest.raises(Unavailable):
+            writer.publish("blob")
+        assert not abilities.copies_by_reference
+        proxy.forget()
+        writer.publish("blob")
+    assert counted(proxy)["UploadPartCopy"] == 3
+
+
+@pytest.mark.parametrize(("size", "parts"), [(2 * CHUNK, 0), (2 * CHUNK + 1, 2), (8 * CHUNK, 4)])
+@pytest.mark.parametrize("final", ["", "blob"])
+def test_parts_are_twice_as_large_where_memory_is_plenty(
+    proxy: S3Proxy, bucket: str, size: int, parts: int, final: str
+) -> None:
+    settings = S3Settings(
+        **proxy.store.parameters(bucket), chunksize=CHUNK, uploadmemory=16 * CHUNK
+    )
+    driver = S3Driver(settings)
+    data = content(size)
+    with driver.writer("u/data", create=True, final=final) as writer:
+        for start in range(0, size, MEBIBYTE):
+            writer.append([data[start : start + MEBIBYTE]])
+        writer.publish("blob")
+    assert counted(proxy).get("UploadPart", 0) == parts
+    assert driver.read("blob") == data
+    assert driver._workshop.budget.taken == 0
+    assert driver._workshop.budget.widen(CHUNK)  # one may be, and that one is through
+    driver.close()
 
 
 def test_an_abandoned_push_leaves_nothing(

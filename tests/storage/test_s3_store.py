@@ -67,6 +67,7 @@ def world(rgw: S3Store) -> Iterator[World]:
         settings = S3Settings(
             **proxy.store.parameters(bucket),
             chunksize=CHUNK,
+            uploadmemory=8 * CHUNK,  # so little that no parts are larger than the others
             multipartcopychunksize=CHUNK,
             multipartcopythresholdsize=2 * CHUNK,
         )

@@ -101,6 +101,16 @@ def test_the_budget_is_shared_and_bounded() -> None:
     assert budget.taken == 6
 
 
+def test_few_uploads_are_wide_and_none_while_memory_is_scarce() -> None:
+    budget = Budget(32)
+    assert [budget.widen(1) for _ in range(3)] == [True, True, False]
+    budget.narrow()
+    budget.take(17)
+    assert not budget.widen(1)
+    budget.give_back(1)
+    assert budget.widen(1)
+
+
 class Store:
     def __init__(self) -> None:
         self.removed: list[list[str]] = []

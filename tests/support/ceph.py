@@ -66,7 +66,7 @@ paxos min wait = 0.01
 osd heartbeat interval = 2
 debug mon = 0/1
 debug osd = 0/1
-debug rgw = 0/1
+debug rgw = {verbosity}/1
 debug ms = 0/0
 [mon.a]
 mon data = {directory}/mon
@@ -106,6 +106,8 @@ class Gateway:
     store: S3Store
     tls: S3Store
     config: Path
+    log: Path
+    """With `log_requests`, a line for each request: `"METHOD /bucket/key HTTP/1.1" status`."""
 
     def user(self, name: str) -> S3Store:
         """The gateway as a new user sees it, who may do nothing with others' buckets."""
@@ -118,6 +120,7 @@ def ceph_gateway(
     *,
     objectstore: Literal["memstore", "bluestore"] = "memstore",
     seconds_per_day: int = -1,
+    log_requests: bool = False,
 ) -> Iterator[Gateway]:
     """Start a cluster in `directory`, which must not be used for another, and stop it at the end.
 
@@ -145,6 +148,7 @@ def ceph_gateway(
             key=key,
             collect_after=COLLECT_AFTER,
             day=seconds_per_day,
+            verbosity=int(log_requests),
         )
     )
     base = S3Store(
@@ -181,10 +185,10 @@ def ceph_gateway(
         store = _add_user(config, base, base.access_key)
         gateway = [tools["radosgw"], "-c", str(config), "-n", "client.rgw", "-f"]
         process = running.enter_context(_daemon(directory, "rgw", gateway))
-        logs = [directory / "rgw.out", directory / "client.rgw.log"]
-        await_answer(store.endpoint, process, logs, START_TIMEOUT)
+        log = directory / "client.rgw.log"
+        await_answer(store.endpoint, process, [directory / "rgw.out", log], START_TIMEOUT)
         secure = store.at(f"https://127.0.0.1:{tls_port}", ca=authority.certificate)
-        yield Gateway(store, secure, config)
+        yield Gateway(store, secure, config, log)
 
 
 def _add_user(config: Path, store: S3Store, name: str) -> S3Store:

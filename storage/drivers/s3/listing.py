@@ -21,7 +21,7 @@ def children(bucket: Bucket, prefix: str, after: str, doomed: Container[str]) ->
     """`prefix` is "" or ends with a slash. One request for each thousand names that are consumed."""
     held: list[tuple[str, bool, bool]] = []  # name and slash, whether a prefix, whether it is there
     start = ""
-    if after and _is_name(after):
+    if after and after.isascii() and after.isprintable():  # need not be a name itself
         start = f"{prefix}{after}/~"  # beyond every key below it
         for end, letter in enumerate(after):
             if letter in _BEFORE_SLASH and _is_name(after[:end]):

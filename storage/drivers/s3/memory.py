@@ -54,9 +54,8 @@ class Budget:
     def widen(self, part: int) -> bool:
         """Whether one more upload may have wide parts, of WIDE times `part`; until narrow()."""
         with self._changed:
-            if (
-                self._wide + 1
-            ) * part * WIDE * _SHARE > self._limit or self._free < self._limit // 2:
+            share = (self._wide + 1) * part * WIDE * _SHARE
+            if share > self._limit or self._free < self._limit // 2:
                 return False
             self._wide += 1
             return True

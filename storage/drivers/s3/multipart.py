@@ -1,7 +1,8 @@
 """An object uploaded in parts, several at once, which nobody sees before complete().
 
 The parts of one upload have one size, but for the last: some stores refuse others. Each is sent by a
-thread that all uploads share; at most `in_flight` parts of one upload wait for the store, then send() waits.
+thread that all uploads share; at most `in_flight` parts of one upload wait for the store, then send()
+waits.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Chunks into a finished object: by the store where it can, else through this node.
 
 The store copies a small object in one request, and a large one in parts at once; or that too in one,
-where copies of small ones were too quick for anything to have been moved. It can put several
-chunks together if each but the last has the 5 MiB that a part must have. What it cannot do, this node
-does: it reads the chunks and writes the object, in parts of one size. A store that says it cannot copy is
-not asked again.
+where copies of small ones were too quick for anything to have been moved. It can put several chunks
+together if each but the last has the 5 MiB that a part must have. What it cannot do, this node does: it
+reads the chunks and writes the object, in parts of one size. A store that says it cannot copy is not
+asked again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from storage.driver import ObjectNotFound
+from storage.driver import ObjectNotFound, Unavailable
 from storage.drivers.s3.errors import BadParts, ConditionRefused, Unsupported, Vanished
 from storage.drivers.s3.growing import Chunk, GrowingReader
 from storage.drivers.s3.multipart import MultipartUpload, published
@@ -91,6 +91,9 @@ def _copied_whole(workshop: Workshop, source: Chunk, key: str) -> bool:
         pass
     except ObjectNotFound:  # rclone also says so of an object that was uploaded in parts
         workshop.bucket.head(source.key)
+    except Unavailable:  # perhaps it took too long
+        workshop.abilities.copies_by_reference = False
+        raise
     workshop.abilities.copy = False
     return False
 

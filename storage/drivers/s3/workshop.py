@@ -14,12 +14,15 @@ from storage.drivers.s3.collecting import Collector
 from storage.drivers.s3.memory import Budget
 from storage.drivers.s3.settings import MEBIBYTE, S3Settings
 
-
 TELLING = 8 * MEBIBYTE
 """Bytes: smaller copies say little of how the store makes them."""
 
 BY_REFERENCE = 500 * MEBIBYTE
 """Bytes a second: a store that makes a copy faster than this has copied none of its bytes."""
+
+
+TEDIOUS = 5.0
+"""Seconds: a copy in parts, which are made at once, takes less."""
 
 
 @dataclass(slots=True)
@@ -30,14 +33,16 @@ class Abilities:
     copy: bool = True
     part_copy: bool = True
     copies_by_reference: bool = False
-    """Whether a copy takes no longer, however large: then one request is better than one for each part.
-    As the last copy said that was large enough to tell.
-    """
+    """Whether a copy takes no longer, however large: then one request is better than one for each part."""
 
     def copied(self, size: int, seconds: float) -> None:
-        """Learn from a copy in one request."""
-        if size >= TELLING:
-            self.copies_by_reference = size > BY_REFERENCE * seconds
+        """Learn from a copy in one request. One that was too fast for copied bytes is proof; one that was
+        slow is none, for the store may have been busy, unless it was long in the way.
+        """
+        if size >= TELLING and size > BY_REFERENCE * seconds:
+            self.copies_by_reference = True
+        elif seconds > TEDIOUS:
+            self.copies_by_reference = False
 
 
 @dataclass(slots=True, eq=False)

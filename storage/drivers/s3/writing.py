@@ -2,8 +2,8 @@
 
 What is appended gathers in memory until it is a part's worth, or two where memory is plenty. If that is
 all there is by the next sync(), it becomes a chunk by one PUT; if more comes, a multipart upload begins
-whose completion is the chunk. A writer that was told what its object is to become does without a chunk: it sends the bytes
-there, and publish() makes them visible.
+whose completion is the chunk. A writer that was told what its object is to become does without a chunk:
+it sends the bytes there, and publish() makes them visible.
 """
 
 from __future__ import annotations
