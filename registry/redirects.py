@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-LIFETIME: Final = 300
+LIFETIME: Final = 1200
 """Seconds in which a client must begin to follow the URL; a download that has begun goes on."""
 
 
