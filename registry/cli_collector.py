@@ -27,7 +27,7 @@ CONFIG = click.option(
 )
 
 
-class _Duration(click.ParamType[float]):
+class _Duration(click.ParamType):  # type: ignore[type-arg] # not generic in older ones
     name = "duration"
 
     def convert(
@@ -41,7 +41,7 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-class _DigestType(click.ParamType[Digest]):
+class _DigestType(click.ParamType):  # type: ignore[type-arg] # as above
     name = "digest"
 
     def convert(
@@ -175,7 +175,7 @@ collect = main.command("collect")(FILE(_collecting(_collect)))
 garbage_collect = click.command("garbage-collect")(FILE(_collecting(_collect)))
 
 
-class _TargetType(click.ParamType[Any]):
+class _TargetType(click.ParamType):  # type: ignore[type-arg] # as above
     name = "target"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
