@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from registry.cli_auth import auth_group, htpasswd, keys_group, token_group
 from registry.cli_collector import garbage_collect, rollback
 from registry.cli_config import FILE, load
+from registry.cli_fsck import fsck
 from registry.cli_health import health
 from registry.cli_image import ANONYMOUS, AsInImage
 
@@ -124,7 +125,7 @@ def _print_version(ctx: click.Context) -> None:
 
 
 for command in (
-    *(auth_group, garbage_collect, health, htpasswd),
+    *(auth_group, fsck, garbage_collect, health, htpasswd),
     *(keys_group, rollback, token_group),
 ):
     main.add_command(command)
