@@ -44,7 +44,7 @@ def health(config: Path | None, live: bool, timeout: float) -> None:
     except TimeoutError:
         problem = f"it does not answer within {timeout:g} s"
     except (OSError, HTTPException) as error:
-        problem = str(error) or type(error).__name__
+        problem = " ".join(str(error).split()) or type(error).__name__
     if problem is not None:
         stop(f"The registry at {settings.http.addr} is not well: {problem}.", NOT_READY)
     click.echo("ok")
