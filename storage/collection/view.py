@@ -87,10 +87,7 @@ class View:
         for _ in range(ATTEMPTS):
             taken, wall = self._clock.now(), self._clock.wall()
             try:
-                runs = {
-                    run: self._seen(name, taken)
-                    for run, name in newest(listed(self._driver)).items()
-                }
+                runs = {run: self._seen(name) for run, name in newest(listed(self._driver)).items()}
                 filters = {
                     key: self._filter(key)
                     for seen in runs.values()
@@ -106,14 +103,16 @@ class View:
             )
         raise Unavailable("the collector's publications change faster than they can be read")
 
-    def _seen(self, name: Name, now: float) -> _Seen:
+    def _seen(self, name: Name) -> _Seen:
+        """Since now, when it is read: the list that showed it may have been asked for long before."""
         known = self._known.runs.get(name.run)
         if known is not None and known.publication.sequence >= name.sequence:
             return known
         try:
-            return _Seen(decode(name, self._driver.read(name.key)), now)
+            publication = decode(name, self._driver.read(name.key))
         except Unreadable as error:
             raise Unavailable(f"a publication of the collector cannot be read: {error}") from error
+        return _Seen(publication, self._clock.now())
 
     def _filter(self, key: str) -> Bloom:
         return self._known.filters.get(key) or Bloom(self._driver.read(key))

@@ -132,7 +132,7 @@ ROWS = (
     Row(
         "11",
         "delete a manifest with its tags",
-        Fault.die(moment=BEFORE, method="delete_many"),
+        Fault.die(moment=BEFORE, method="delete_many", key="/revisions/"),
         202,
         _both(
             _manifests(LIB, stable=None, latest=None),

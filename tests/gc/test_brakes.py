@@ -29,7 +29,7 @@ def test_more_than_a_share(plain: Shop) -> None:
         plain.repository("a").tags.delete(plain.repository("a").list_tags()[0][0])
         plain.blob("a", b"garbage %d" % number)
     with pytest.raises(Braked, match="30%"):
-        plain.collect(force=False, untagged=0.0)
+        plain.collect(force=False, untagged=-10.0)
     assert not [*plain.driver.walk(layout.RUNS)]
     assert plain.collect(force=False).blobs_removed == 20
 

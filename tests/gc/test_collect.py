@@ -97,10 +97,10 @@ def test_children_of_an_index_are_needed(shop: Shop) -> None:
     children = [shop.image("a", None, ONE), shop.image("a", None, TWO)]
     index = shop.index("a", "1", children)
     outer = shop.index("a", "2", [index])
-    shop.collect(untagged=0.0)
+    shop.collect(untagged=-10.0)
     assert shop.pulls("a", outer)
     shop.repository("a").tags.delete(Tag("1"))
-    shop.collect(untagged=0.0)
+    shop.collect(untagged=-10.0)
     assert shop.pulls("a", outer)
 
 
@@ -110,11 +110,11 @@ def test_untagged_manifests_go_only_if_they_may(shop: Shop) -> None:
     assert shop.pulls("a", untagged)
     shop.collect(untagged=3600.0)
     assert shop.pulls("a", untagged)
-    report = shop.collect(untagged=0.0)
+    report = shop.collect(untagged=-10.0)
     assert report.manifests_removed == 1
     assert not shop.pulls("a", untagged)
     assert shop.has_blob(Digest.of(TWO)), "its blobs go a generation later"
-    shop.collect(untagged=0.0)
+    shop.collect(untagged=-10.0)
     assert not shop.has_blob(Digest.of(TWO))
     assert shop.pulls("a", tagged)
 
@@ -124,12 +124,12 @@ def test_signatures_of_a_live_image_are_needed_and_go_with_it(shop: Shop) -> Non
     image = shop.image("a", "1", ONE)
     signature = shop.image("a", None, b"signature", subject=shop.content(image))
     of_it = shop.image("a", None, b"sbom", subject=shop.content(signature))
-    shop.collect(untagged=0.0)
+    shop.collect(untagged=-10.0)
     assert shop.pulls("a", signature)
     assert shop.pulls("a", of_it)
     shop.repository("a").manifests.delete(image)
-    shop.collect(untagged=0.0)
-    shop.collect(untagged=0.0)
+    shop.collect(untagged=-10.0)
+    shop.collect(untagged=-10.0)
     assert not shop.pulls("a", signature)
     assert not shop.pulls("a", of_it)
 
@@ -222,7 +222,7 @@ def test_what_cannot_be_read_as_a_manifest_stops_the_run(shop: Shop) -> None:
 def test_repositories_within_repositories(shop: Shop) -> None:
     kept = [shop.image(name, "1", name.encode()) for name in ("a", "a/b", "a/b/c", "a-b", "a0")]
     shop.blob("a/b", b"garbage")
-    assert shop.collect(untagged=0.0).blobs_removed == 1
+    assert shop.collect(untagged=-10.0).blobs_removed == 1
     for name, digest in zip(("a", "a/b", "a/b/c", "a-b", "a0"), kept, strict=True):
         assert shop.pulls(name, digest)
 

@@ -90,7 +90,7 @@ class Scene:
 
 
 def run(driver: Driver) -> None:
-    Shop(driver).collect(untagged=0.0, threads=1)
+    Shop(driver).collect(untagged=-10.0, threads=1)
 
 
 def struck(scene: Scene, fault: Fault) -> FaultyDriver:

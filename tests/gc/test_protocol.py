@@ -115,7 +115,7 @@ def test_a_child_that_goes_while_its_index_is_pushed_is_missed_or_kept(
             Shop(plain.driver).index("a", "1", [child])
 
     during(doomed=push)
-    plain.collect(untagged=0.0)
+    plain.collect(untagged=-10.0)
     with pytest.raises(ManifestBlobUnknown):
         Shop(plain.driver).index("a", "1", [child])
     assert plain.pulls("a", keeper)

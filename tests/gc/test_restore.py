@@ -22,7 +22,7 @@ def restore(shop: Shop) -> list[Restored]:
 def test_a_deleted_tag_comes_back(plain: Shop) -> None:
     digest = plain.image("a", "1", b"one")
     plain.repository("a").tags.delete(Tag("1"))
-    plain.collect(again=False, undo=3600.0, untagged=0.0)
+    plain.collect(again=False, undo=3600.0, untagged=-10.0)
     assert all(each.done for each in restore(plain))
     assert plain.repository("a").tags.current(Tag("1")) == digest
     assert plain.pulls("a", digest)
@@ -50,7 +50,7 @@ def test_an_index_comes_back_with_children_that_went_with_it(plain: Shop) -> Non
 def test_what_the_collector_removed_comes_back(plain: Shop) -> None:
     plain.image("a", "1", b"one")
     untagged = plain.image("a", None, b"two")
-    assert plain.collect(untagged=0.0).manifests_removed == 1
+    assert plain.collect(untagged=-10.0).manifests_removed == 1
     assert not plain.pulls("a", untagged)
     assert all(each.done for each in restore(plain))
     assert plain.pulls("a", untagged)
