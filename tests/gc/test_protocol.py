@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from registry_gc import sweep
@@ -17,7 +17,7 @@ from storage.collection.clock import Clock
 from storage.collection.guard import Guard
 from storage.collection.publication import listed
 from storage.collection.timing import Timing
-from storage.driver import Driver, NoSpace, Unavailable
+from storage.driver import Child, Driver, NoSpace, Unavailable
 from storage.model.digest import Digest
 from storage.model.errors import Doomed, ManifestBlobUnknown
 from storage.model.errors import Unavailable as Refused
@@ -26,6 +26,18 @@ from tests.gc.shop import AT_ONCE, Shop
 
 ONE, TWO = b"one", b"two"
 Hook = Callable[[], object]
+
+
+class Suspended(Clock):
+    """Goes on from where it is told to."""
+
+    late = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.late
+
+    def wall(self) -> float:
+        return super().wall() + self.late
 
 
 @pytest.fixture
@@ -282,6 +294,27 @@ def test_lists_are_spilled_when_they_grow(plain: Shop, monkeypatch: pytest.Monke
     assert all(guard.may_be_going(entries.blob(Digest.of(b"%d" % n))) for n in range(40))
     assert plain.collect(again=False, undo=0.0, spill=7).blobs_removed == 40
     assert plain.pulls("a", kept)
+
+
+def test_a_list_that_took_long_ages_no_announcement(
+    plain: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was announced while a node waited for the list stands as long as any other."""
+    digest = plain.blob("a", ONE)
+    timing, clock = Timing(), Suspended()
+    guard = Guard(plain.driver, timing, clock)
+    plain_list = plain.driver.list
+
+    def slow_once(prefix: str, *, after: str = "") -> Iterator[Child]:
+        monkeypatch.undo()
+        clock.late += 2 * timing.stale
+        return plain_list(prefix, after=after)
+
+    Publisher(plain.driver, "run").publish(doomed=[entries.blob(digest)])
+    monkeypatch.setattr(plain.driver, "list", slow_once)
+    assert guard.is_going(entries.blob(digest))
+    clock.late += 2 * timing.stale
+    assert not guard.is_going(entries.blob(digest)), "nobody took it back, so its run is dead"
 
 
 def test_a_newer_version_is_not_meddled_with(plain: Shop) -> None:

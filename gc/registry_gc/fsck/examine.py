@@ -131,8 +131,8 @@ class Examination:
 
     def _blob(self, found: Links, parent: Digest, blob: Descriptor) -> None:
         key = layout.layer(found.name, blob.digest)
-        linked = blob.digest in found.layers
-        stored = _target(self._read(key) or b"") if linked else None
+        link = self._read(key) if blob.digest in found.layers else None
+        stored = _target(link or b"")
         size = self._size(stored or blob.digest)
         if size is None:
             if not mediatype.may_be_elsewhere(blob.media_type):
@@ -150,7 +150,7 @@ class Examination:
                 f"The manifest {found.name}@{parent} says that {blob.digest} has {blob.size} bytes, and "
                 f"it has {size}: `--scrub` tells which of them is wrong; a push mends the blob.",
             )
-        if not linked:
+        if link is None:
             self._find(
                 Kind.LINK_MISSING,
                 key,
