@@ -135,6 +135,6 @@ def prometheus(report: Report, *, finished: float, exit_code: int) -> str:
         lines += [
             f"# HELP {metric} {METRICS[name]}",
             f"# TYPE {metric} gauge",
-            f"{metric} {value:g}",
+            f"{metric} {value:.15g}",
         ]
     return "\n".join(lines) + "\n"

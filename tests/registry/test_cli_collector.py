@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +92,7 @@ def test_json_and_metrics(run: Run, config: Path, shop: Shop, tmp_path: Path) ->
     shop.image("a", "1", b"one")
     shop.blob("a", b"garbage")
     metrics = tmp_path / "gc.prom"
+    begun = time.time()
     result = run(config, "--now", "--output", "json", "--textfile", metrics)
     report = json.loads(result.stdout)
     assert report["blobs_removed"] == 1
@@ -99,6 +102,8 @@ def test_json_and_metrics(run: Run, config: Path, shop: Shop, tmp_path: Path) ->
     text = metrics.read_text()
     assert "holdfast_gc_removed_blobs 1\n" in text
     assert "# TYPE holdfast_gc_freed_bytes gauge" in text
+    (ended,) = re.findall(r"^holdfast_gc_finished_timestamp_seconds (.*)$", text, re.MULTILINE)
+    assert begun <= float(ended) <= time.time()
     assert metrics.stat().st_mode & 0o444 == 0o444
 
 
