@@ -53,6 +53,7 @@ FOUND = {
     "undoom_early": Recorded(16, (*QUICK, "--lost-discards", "0.3")),
     "late_removal": Recorded(214, (*QUICK, "--posix", "--untagged")),
     "one_state_object": Recorded(2, (*QUICK, "--posix", "--untagged")),
+    "aged_by_the_list": Recorded(591, ("--untagged",)),
 }
 FARTHEST = 1500
 """Seeds after the recorded one."""

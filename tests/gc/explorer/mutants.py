@@ -162,12 +162,12 @@ def _one_state_object() -> Any:
     def key(self: Any) -> str:
         return layout.publication(self.run, 1)
 
-    def seen(self: view.View, name: Any, now: float) -> Any:
+    def seen(self: view.View, name: Any) -> Any:
         content = publication.decode(name, self._driver.read(name.key))
         known = self._known.runs.get(name.run)
         if known is not None and known.publication == content:
             return known
-        return view._Seen(content, now)
+        return view._Seen(content, self._clock.now())
 
     plain = SimulatedStore.delete_many
 
@@ -184,6 +184,25 @@ def _one_state_object() -> Any:
     )
 
 
+def _aged_by_the_list() -> Any:
+    """An announcement stands since the list that showed it was asked for, however long that took."""
+    plain_take, plain_seen = view.View._take, view.View._seen
+    asked: dict[int, float] = {}
+
+    def take(self: view.View) -> view.Snapshot:
+        asked[id(self)] = self._clock.now()
+        return plain_take(self)
+
+    def seen(self: view.View, name: Any) -> Any:
+        known = self._known.runs.get(name.run)
+        found = plain_seen(self, name)
+        if found is not known:
+            found.since = asked[id(self)]
+        return found
+
+    return _all(patch.object(view.View, "_take", take), patch.object(view.View, "_seen", seen))
+
+
 MUTANTS: dict[str, Plant] = {
     "no_keep": _no_keep,
     "no_wait_before_mark": lambda: _no_wait(doomed=False),
@@ -196,4 +215,5 @@ MUTANTS: dict[str, Plant] = {
     "no_marker": _no_marker,
     "late_removal": _late_removal,
     "one_state_object": _one_state_object,
+    "aged_by_the_list": _aged_by_the_list,
 }
