@@ -242,7 +242,8 @@ def test_a_scrub_that_was_stopped_goes_on(plain: Shop, monkeypatch: pytest.Monke
     for number in range(40):
         plain.blob("a", b"blob %d" % number)
     whole = scrubbed(plain).summary.scrubbed
-    sound_open, opened = plain.driver.open, []
+    sound_open = plain.driver.open
+    opened: list[str] = []
 
     def stopping(key: str) -> object:
         if len(opened) == whole // 2:
