@@ -54,6 +54,8 @@ class Scale:
     """What each of those moves while all are in progress."""
     images: int = 500
     """Images of eight layers that are pushed to a bucket, or pulled from it."""
+    collected: float = 1.0
+    """What part of the files that a row of the collector names there are."""
 
 
 QUICK = Scale(
@@ -65,6 +67,7 @@ QUICK = Scale(
     transfer_size=50_000_000,
     transfer_share=16 * MIB,
     images=20,
+    collected=0.02,
 )
 
 

@@ -21,6 +21,8 @@ class TreeMaker:
     def __init__(self, root: Path) -> None:
         self._base = root / "docker/registry/v2"
         self.files = 0
+        self.untagged = 0
+        """Manifests that are there and have no tag."""
         self._bases = [self._blob(b"base %d" % number) for number in range(BASES)]
 
     def make(self, files: int) -> None:
@@ -55,6 +57,7 @@ class TreeMaker:
             return
         self._link(repository / f"_manifests/revisions/sha256/{manifest[7:]}/link", manifest)
         if number % 10 == 8:
+            self.untagged += 1
             return
         tag = repository / f"_manifests/tags/v{number}"
         self._link(tag / f"index/sha256/{manifest[7:]}/link", manifest)
