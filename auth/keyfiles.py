@@ -83,6 +83,7 @@ def write(directory: str, algorithm: Algorithm, made: float) -> str:
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
+            give_to_owner(descriptor, directory)
             file.write(pem)
             file.flush()
             os.fsync(descriptor)
@@ -93,6 +94,13 @@ def write(directory: str, algorithm: Algorithm, made: float) -> str:
     sync(directory)
     log.info("A new key to sign tokens is in %s.", path)
     return key.kid
+
+
+def give_to_owner(descriptor: int, directory: str) -> None:
+    """What root makes, the registry's user is to read: whoever owns the directory owns the file."""
+    if os.geteuid() == 0:
+        owner = os.stat(directory)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _identity(path: str) -> tuple[int, ...] | None:

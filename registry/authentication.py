@@ -22,6 +22,7 @@ from auth.builtin import TokenServer
 from auth.external import TokenSettings, token_authorizer
 from auth.htpasswd import HtpasswdFile
 from auth.jwk import ASYMMETRIC
+from auth.keyfiles import give_to_owner
 from auth.keys import KeyRing
 from auth.login import Logins
 from auth.model import Authorizer, Identity
@@ -230,6 +231,7 @@ def _make(path: Path) -> None:
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            give_to_owner(descriptor, str(path.parent))
             file.write(f"{secrets.token_hex(32)}\n")
             file.flush()
             os.fsync(file.fileno())
