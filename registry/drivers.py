@@ -14,18 +14,24 @@ from storage.driver import Driver, Unavailable
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from storage.drivers.s3.settings import S3Settings
+from storage.readable import check_readable
 
 
-def make_driver(settings: Settings) -> Driver:
-    """Raises DriverError, its text for the operator. Workers may be forked from who calls it."""
+def make_driver(settings: Settings, *, readonly: bool = False) -> Driver:
+    """Raises DriverError, its text for the operator. Workers may be forked from who calls it.
+
+    With `readonly` it is only read, now and by who asked for it.
+    """
     parameters = s3_settings(settings)
     if parameters is not None:
-        return _s3(parameters)
+        return _s3(parameters, readonly)
     filesystem = settings.storage.filesystem
     if filesystem is None:
         return MemoryDriver()
     driver = FilesystemDriver(filesystem.rootdirectory)
-    driver.prepare()
+    driver.prepare(readonly=readonly)
+    if readonly:
+        check_readable(driver)
     return driver
 
 
@@ -41,13 +47,16 @@ def s3_settings(settings: Settings) -> S3Settings | None:
         raise Unavailable(str(error)) from None
 
 
-def _s3(parameters: S3Settings) -> Driver:
+def _s3(parameters: S3Settings, readonly: bool) -> Driver:
     # boto3 takes half a second to import, and few registries need it.
     from storage.drivers.s3.driver import S3Driver
 
     try:
         driver = S3Driver(parameters)
-        driver.check()
+        if readonly:
+            check_readable(driver)
+        else:
+            driver.check()
     except ValueError as error:
         raise Unavailable(str(error)) from None
     return driver

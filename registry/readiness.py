@@ -22,9 +22,10 @@ SHORTEST_LIMIT: Final = 10.0
 
 UNTRIED: Final = "The storage has not been checked yet."
 WORKS: Final = "The storage accepts writes."
+READS: Final = "The storage can be read; the registry is read-only."
 FULL: Final = "The storage is full."
 SILENT: Final = "The storage does not answer."
-FAILS: Final = "The storage cannot be written to; the registry's log says why."
+FAILS: Final = "The storage cannot be used; the registry's log says why."
 
 log = get_logger("holdfast.storage")
 
@@ -36,8 +37,12 @@ class StorageProbe:
     one success.
     """
 
-    def __init__(self, check: Callable[[], None], *, interval: float, threshold: int) -> None:
+    def __init__(
+        self, check: Callable[[], None], *, interval: float, threshold: int, works: str = WORKS
+    ) -> None:
+        """`works` is what a success means."""
         self._check = check
+        self._works = works
         self._interval = interval
         self._limit = max(interval, SHORTEST_LIMIT)
         self._threshold = threshold
@@ -98,7 +103,7 @@ class StorageProbe:
 
     def _succeeded(self) -> None:
         self._failures = 0
-        self.ready, self.reason = True, WORKS
+        self.ready, self.reason = True, self._works
         self._changed(None)
 
     def _failed(self, reason: str, cause: str) -> None:

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -34,7 +35,7 @@ from registry.forwarded import Links, TrustedProxies
 from registry.last_pulls import LastPulls
 from registry.maintenance import Purging, keep_catalog, purge_uploads
 from registry.middleware import Observe
-from registry.readiness import StorageProbe
+from registry.readiness import READS, WORKS, StorageProbe
 from registry.redirects import Redirects
 from registry.revocations import StoredRevocations
 from registry.server.lifecycle import Lifecycle
@@ -51,6 +52,7 @@ from storage.collection.guard import Guard
 from storage.driver import Driver, DriverError
 from storage.drivers.observed import ObservedDriver
 from storage.model.errors import RegistryError
+from storage.readable import check_readable
 from storage.remembered import Staleness
 from storage.repository import Store
 from storage.requirements import Requirements
@@ -71,8 +73,9 @@ def serve(loaded: Loaded) -> int:
     directory = telemetry.prepare(None)
     leftovers.claim(directory)
     try:
-        driver = make_driver(settings)
-        key = settings.http.secret.encode() or secret.load_or_create(driver)
+        readonly = settings.storage.maintenance.readonly.enabled
+        driver = make_driver(settings, readonly=readonly)
+        key = settings.http.secret.encode() or _kept_secret(driver, readonly)
         workers = _workers(settings)
         _authentication(settings, driver)  # what is wrong with it is to be said now
         log.info(
@@ -95,6 +98,13 @@ def serve(loaded: Loaded) -> int:
         return 2
     finally:
         telemetry.cleanup(directory)
+
+
+def _kept_secret(driver: Driver, readonly: bool) -> bytes:
+    """A registry that is read-only takes no uploads, so where it finds none any will do."""
+    if readonly:
+        return secret.load(driver) or os.urandom(secret.LENGTH)
+    return secret.load_or_create(driver)
 
 
 def _cause(error: Exception) -> str:
@@ -174,10 +184,13 @@ class _Worker:
         recorder = threads.hearing(metrics.driver_recorder(self.bare_driver.name))
         driver = ObservedDriver(self.bare_driver, recorder)
         check = settings.health.storagedriver
+        readonly = settings.storage.maintenance.readonly.enabled
+        works = partial(check_readable, self.bare_driver) if readonly else self.bare_driver.check
         probe = StorageProbe(
-            self.bare_driver.check if check.enabled else _trust,
+            works if check.enabled else _trust,
             interval=check.interval,
             threshold=check.threshold,
+            works=READS if readonly else WORKS,
         )
         made = _authentication(settings, driver)
         pulls = LastPulls(driver) if self._notes_pulls() else None

@@ -15,6 +15,16 @@ LENGTH = 64
 
 
 @translated
+def load(driver: Driver) -> bytes | None:
+    """What is kept there, where nothing may be written."""
+    try:
+        held = driver.read(layout.SECRET)
+    except ObjectNotFound:
+        return None
+    return held if len(held) >= LENGTH else None
+
+
+@translated
 def load_or_create(driver: Driver) -> bytes:
     """The same bytes for every node, whichever of them comes first."""
     while True:

@@ -55,13 +55,13 @@ class FilesystemDriver:
         self._tree = Tree(os.path.abspath(root), tmp, locks)
         self._stripes = Stripes(self._tree.locks)
 
-    def prepare(self) -> None:
+    def prepare(self, *, readonly: bool = False) -> None:
         """Make the directories the driver needs, and refuse a root that it cannot work with.
 
-        Removes what writers that died left in `tmp`. Raises Unavailable with a sentence for the
-        operator, or NoSpace.
+        Removes what writers that died left in `tmp`. With `readonly` it only looks whether there is a
+        root. Raises Unavailable with a sentence for the operator, or NoSpace.
         """
-        preparing.prepare(self._tree)
+        (preparing.look if readonly else preparing.prepare)(self._tree)
 
     def stat(self, key: str) -> ObjectInfo:
         path = self._tree.path(key)

@@ -34,6 +34,13 @@ def prepare(tree: Tree) -> None:
     tree.prepared = True
 
 
+def look(tree: Tree) -> None:
+    """Instead of prepare(), where nothing may be written."""
+    with system_errors("look at", tree.root):
+        os.close(os.open(tree.root, os.O_RDONLY | os.O_DIRECTORY))
+    tree.local = is_local(tree.root)
+
+
 def probe(tree: Tree) -> None:
     """Write, read and remove a file where nobody looks. Raises Unavailable or NoSpace."""
     path = f"{tree.temporary}/probe-{uuid.uuid4().hex}"

@@ -28,3 +28,14 @@ def tmpfs(path: Path, size: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run([program("umount"), "--lazy", str(path)], check=True, timeout=60)
+
+
+@contextmanager
+def mounted_readonly(what: Path, path: Path) -> Iterator[None]:
+    """The directory `what` at `path`, which is made, where nobody can write to it."""
+    path.mkdir()
+    mount("--bind", "-o", "ro", what, path)
+    try:
+        yield
+    finally:
+        subprocess.run([program("umount"), "--lazy", str(path)], check=True, timeout=60)
