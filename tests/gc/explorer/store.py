@@ -84,16 +84,18 @@ class SimulatedStore(MemoryDriver):
         scheduler: Scheduler,
         faults: Faults,
         removed: Callable[[str], None],
+        moved: Callable[[str, bytes], None],
         *,
         expiring: bool,
     ) -> None:
-        """`removed` is told of each key that is gone, and raises if it may not be."""
+        """`removed` is told of each key that is gone, and raises if it may not be; `moved` of each tag."""
         super().__init__()
         self._objects = _Objects()
         self._blobs = self._objects.blobs
         self.scheduler = scheduler
         self.faults = faults
         self.removed = removed
+        self.moved = moved
         self.discards_expire = expiring
         self.void = True
         self.counts: dict[str, int] = {}
@@ -207,6 +209,7 @@ class SimulatedStore(MemoryDriver):
         MemoryDriver.swap(self, key, data, expected=expected)
         if data is not None:
             self._put(key, data)
+            self.moved(key, data)
         else:
             self.removed(key)
 

@@ -117,7 +117,7 @@ class World:
         self.oracle = Oracle()
         faults = replace(Faults(), lost_discards=setting.lost_discards).times(setting.harsh)
         self.store = SimulatedStore(
-            self.scheduler, faults, self._removed, expiring=setting.expiring
+            self.scheduler, faults, self._removed, self._moved, expiring=setting.expiring
         )
         self.nodes = [Node(self) for _ in range(3)]
         self.children: set[Digest] = set()
@@ -170,6 +170,12 @@ class World:
         for each in self.oracle.guaranteed(self.setting.untagged):
             if key in self.oracle.live[each].needs:
                 raise self._lost(each, key)
+
+    def _moved(self, key: str, content: bytes) -> None:
+        """By a push that may never be acknowledged, having begun before the last one that was."""
+        for (name, tag), digest in [*self.oracle.tags.items()]:
+            if key == layout.tag_current(name, tag) and content != str(digest).encode():
+                del self.oracle.tags[name, tag]
 
     def _lost(self, each: tuple[RepositoryName, Digest], key: str) -> Violation:
         name, digest = each
