@@ -73,10 +73,9 @@ def main() -> None:
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
     real = make_driver
 
-    def faulty(settings: Settings) -> Driver:
-        driver = FaultyDriver(
-            real(settings), plan.driver, zero_copy=plan.zero_copy, exit_process=_die
-        )
+    def faulty(settings: Settings, *, readonly: bool = False) -> Driver:
+        sound = real(settings, readonly=readonly)
+        driver = FaultyDriver(sound, plan.driver, zero_copy=plan.zero_copy, exit_process=_die)
         install(plan.system, _die)
         return driver
 
