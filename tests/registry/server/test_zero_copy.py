@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import queue
 import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -273,9 +275,32 @@ def test_residency_is_told_by_the_kernel(path: Path) -> None:
         assert sending.read_small(file.fileno(), 3, 100) == DATA[3:103]
         assert sending.read_small(file.fileno(), SIZE - 3, 100) is None
         assert sending.read_small(file.fileno(), 0, MIB) is None
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        with contextlib.suppress(OSError):
-            os.preadv(file.fileno(), [bytearray(1)], MIB, os.RWF_NOWAIT)
-            pytest.skip("this filesystem does not forget")
+
+
+@pytest.fixture
+def forgotten(tmp_path: Path) -> Callable[[], AbstractContextManager[BinaryIO]]:
+    """A file that is not in memory, each time another: whoever asks for a page may have it read ahead."""
+    names = itertools.count()
+
+    @contextlib.contextmanager
+    def give() -> Iterator[BinaryIO]:
+        path = tmp_path / str(next(names))
+        path.write_bytes(DATA)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            yield file
+
+    with give() as file, contextlib.suppress(OSError):
+        os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        pytest.skip("this filesystem does not forget")
+    return give
+
+
+def test_absence_is_told_by_the_kernel(
+    forgotten: Callable[[], AbstractContextManager[BinaryIO]],
+) -> None:
+    with forgotten() as file:
         assert not sending.resident(file.fileno(), 0, SIZE)
+    with forgotten() as file:
         assert sending.read_small(file.fileno(), 3, 100) is None
