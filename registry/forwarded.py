@@ -158,16 +158,21 @@ class Links:
     """
 
     def __init__(self, host: str | None, relative: bool, prefix: str) -> None:
-        self._prefix = _prefix(prefix)
+        self._prefix = self._prefix_of_host = _prefix(prefix)
         self._scheme = self._authority = ""
         if host:
             self._scheme, self._authority, path = _configured(host)
             self._prefix_of_host = path or self._prefix
         self._relative = relative
 
+    @property
+    def prefix(self) -> str:
+        """Below which path clients find the registry: "" or without a slash at its end."""
+        return self._prefix_of_host
+
     def path(self, path: str) -> str:
         """`path` below the prefix, for a Link to another page of the same list."""
-        return self._prefix + path
+        return (self._prefix if self._relative else self._prefix_of_host) + path
 
     def base(self, scope: Mapping[str, Any]) -> str:
         """Scheme and authority of this registry, where an absolute URL is needed: for the realm.

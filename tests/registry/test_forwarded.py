@@ -278,6 +278,29 @@ def test_location(
     assert Links(host, relative, prefix).location(request, "/v2/a/") == expected
 
 
+@pytest.mark.parametrize(
+    ("host", "relative", "prefix", "expected"),
+    [
+        (None, False, "", ""),
+        (None, False, "/registry/", "/registry"),
+        ("https://own.example", False, "/p/q/", "/p/q"),
+        ("https://own.example/path/", False, "", "/path"),
+        ("own.example/path", False, "/p/", "/path"),
+    ],
+)
+def test_where_clients_find_the_registry(
+    host: str | None, relative: bool, prefix: str, expected: str
+) -> None:
+    """The same for a Location, for the next page of a list and for the token server."""
+    links = Links(host, relative, prefix)
+    assert links.prefix == expected
+    assert links.path("/v2/_catalog") == f"{expected}/v2/_catalog"
+
+
+def test_relative_urls_have_the_prefix_alone() -> None:
+    assert Links("https://own.example/path", True, "/p/").path("/v2/") == "/p/v2/"
+
+
 def test_location_without_the_middleware() -> None:
     assert Links(None, False, "").location(scope(), "/v2/?a=b") == "/v2/?a=b"
     assert Links("r.example", False, "").location(scope(scheme="https"), "/v2/") == (
