@@ -56,16 +56,27 @@ class Account:
 
 
 class Accounts(Protocol):
-    async def check(self, name: str, password: str) -> Account | None:
+    async def check(
+        self, name: str, password: str, costs: Sequence[int] | None = None
+    ) -> Account | None:
         """The account if the password is its own; None if not, or if there is no such account, or if
         it is disabled, and the time does not tell which. Raises Undecided if too many are waiting.
+
+        `costs` are those of all stored hashes, where this source has not all of them.
         """
+
+    @property
+    def costs(self) -> Sequence[int]:
+        """What checking a password costs, for each account, or for as many as tell how they spread."""
 
     async def remembered(self, name: str, password: str) -> Account | None:
         """The account if this password was right a moment ago and still is; None says nothing."""
 
     async def find(self, name: str) -> Account | None:
         """The account as it is now, without a password; None if it may not log in."""
+
+    async def refreshed(self) -> None:
+        """Take over a file that has changed. The answers below are as of the last time."""
 
     def disables(self, name: str) -> bool:
         """Whether the account is shut out, wherever else its name has a password."""
@@ -194,12 +205,20 @@ class Combined:
             raise ValueError("There are no accounts to combine.")
         self._parts = tuple(parts)
 
-    async def check(self, name: str, password: str) -> Account | None:
+    async def check(
+        self, name: str, password: str, costs: Sequence[int] | None = None
+    ) -> Account | None:
         owner = self._parts[0]
         for part in reversed(self._parts):
             if await part.find(name) is not None:
                 owner = part
-        return self._completed(await owner.check(name, password))
+        # Of all files, or else a cost that only one of them has would tell that a name is in it.
+        every = self.costs if costs is None else costs
+        return self._completed(await owner.check(name, password, every))
+
+    @property
+    def costs(self) -> Sequence[int]:
+        return tuple(cost for part in self._parts for cost in part.costs)
 
     async def remembered(self, name: str, password: str) -> Account | None:
         for part in self._parts:
@@ -211,6 +230,10 @@ class Combined:
     async def find(self, name: str) -> Account | None:
         found = [account for part in self._parts if (account := await part.find(name))]
         return self._completed(found[0] if found else None)
+
+    async def refreshed(self) -> None:
+        for part in self._parts:
+            await part.refreshed()
 
     def disables(self, name: str) -> bool:
         return any(part.disables(name) for part in self._parts)

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,10 +96,13 @@ class HtpasswdFile:
         self._warned = 0
         self._warn()
 
-    async def check(self, name: str, password: str) -> Account | None:
+    async def check(
+        self, name: str, password: str, costs: Sequence[int] | None = None
+    ) -> Account | None:
         entries = await self._entries()
         stored = entries.hashes.get(name)
-        right = await self._passwords.check(name, password, stored, entries.costs)
+        spread = entries.costs if costs is None else costs
+        right = await self._passwords.check(name, password, stored, spread)
         if not right or stored is None:
             return None
         account = await self.find(name)
@@ -115,6 +118,14 @@ class HtpasswdFile:
         stored = (await self._entries()).hashes.get(name)
         return None if stored is None else Account(name, stamp=stamp(stored))
 
+    @property
+    def costs(self) -> Sequence[int]:
+        return self._file.content.costs
+
+    async def refreshed(self) -> None:
+        await self._file.refreshed()
+        self._warn()
+
     def disables(self, name: str) -> bool:
         return False
 
@@ -126,8 +137,7 @@ class HtpasswdFile:
         return self._file.problem
 
     async def _entries(self) -> Entries:
-        await self._file.refreshed()
-        self._warn()
+        await self.refreshed()
         return self._file.content
 
     def _warn(self) -> None:

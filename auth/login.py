@@ -131,6 +131,7 @@ class Logins:
         if self._accounts is None:
             return login
         if login.method == "certificate":
+            await self._accounts.refreshed()
             if self._accounts.disables(login.name):
                 raise LoginFailed("The account is disabled.")
             return _with_groups(login, self._accounts.groups_of(login.name))

@@ -18,7 +18,7 @@ Both parts may be left out. Groups given in the two places add up.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -108,29 +108,39 @@ class UsersFile:
             path, _parse_file, what="users file", interval=interval, clock=clock
         )
 
-    async def check(self, name: str, password: str) -> Account | None:
-        await self._file.refreshed()
+    async def check(
+        self, name: str, password: str, costs: Sequence[int] | None = None
+    ) -> Account | None:
+        await self.refreshed()
         users = self._file.content
         stored = users.hashes.get(name)
-        if not await self._passwords.check(name, password, stored, users.costs) or stored is None:
+        spread = users.costs if costs is None else costs
+        if not await self._passwords.check(name, password, stored, spread) or stored is None:
             return None
         account = await self.find(name)
         return account if account is not None and account.stamp == stamp(stored) else None
 
     async def remembered(self, name: str, password: str) -> Account | None:
-        await self._file.refreshed()
+        await self.refreshed()
         stored = self._file.content.hashes.get(name)
         if stored is None or not self._passwords.remembers(name, password, stored):
             return None
         return await self.find(name)
 
     async def find(self, name: str) -> Account | None:
-        await self._file.refreshed()
+        await self.refreshed()
         users = self._file.content
         stored = users.hashes.get(name)
         if stored is None:
             return None
         return Account(name, users.groups.get(name, frozenset()), stamp(stored))
+
+    @property
+    def costs(self) -> Sequence[int]:
+        return self._file.content.costs
+
+    async def refreshed(self) -> None:
+        await self._file.refreshed()
 
     def disables(self, name: str) -> bool:
         return name in self._file.content.disabled

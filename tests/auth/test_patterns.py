@@ -90,10 +90,10 @@ def test_text_has_any_characters() -> None:
 
 def test_the_worst_pattern_takes_no_time() -> None:
     worst = repositories("**/a*a*a/**/*a*b")
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert not worst.matches(("a" * 25 + "/") * 9 + "a" * 20 + "c")
     assert not worst.matches("/".join("a" * 127))
-    assert time.perf_counter() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
 
 
 @given(st.text(alphabet="ab/*.-", min_size=1, max_size=12), st.text(alphabet="ab/.-", max_size=12))

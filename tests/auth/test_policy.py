@@ -7,7 +7,7 @@ import pytest
 
 from auth.documents import Invalid
 from auth.model import CATALOG, Access, Identity, repository
-from auth.policy import NO_RULE, Policy, claim, everything, world_readable
+from auth.policy import NO_RULE, Policy, Rule, claim, everything, world_readable
 from auth.policy_file import PolicyFile, parse
 from auth.watched import Unusable
 from tests.auth.accountfiles import Clock
@@ -313,13 +313,13 @@ def test_an_alias_bomb_is_refused_at_once() -> None:
     items = ", ".join(f"user:u{n}" for n in range(1000))
     rules = "\n".join("  - {who: *w, repositories: a, actions: pull}" for _ in range(1000))
     first = f"  - {{who: &w [{items}], repositories: a, actions: pull}}"
-    begun = time.perf_counter()
+    begun = time.thread_time()
     with pytest.raises(Invalid, match="more than"):
         parse(f"version: 1\nallow:\n{first}\n{rules}\n".encode())
-    assert time.perf_counter() - begun < 20
+    assert time.thread_time() - begun < 20
 
 
-def test_a_policy_with_fifty_rules_decides_in_no_time() -> None:
+def test_a_policy_with_fifty_rules_is_gone_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = "\n".join(
         f"  - {{who: [group:g{n}, user:u{n}], repositories: ['t{n}/**', 'x/*/y{n}', '{{user}}/**'], "
         "actions: [pull, push]}"
@@ -328,11 +328,18 @@ def test_a_policy_with_fifty_rules_decides_in_no_time() -> None:
     policy = parse(f"version: 1\nallow:\n{rules}\n".encode())
     who = Identity("u49", "htpasswd", frozenset({"g48", "g7"}))
     asked = repository("t49/app", "pull", "push")
-    assert policy.decide(who, asked)
-    begun = time.perf_counter()
+    looked = 0
+    reaches = Rule.reaches
+
+    def counted(rule: Rule, name: str, user: str) -> bool:
+        nonlocal looked
+        looked += 1
+        return reaches(rule, name, user)
+
+    monkeypatch.setattr(Rule, "reaches", counted)
     for _ in range(2000):
-        policy.decide(who, asked)
-    assert (time.perf_counter() - begun) / 2000 < 200e-6  # some 2 on a quiet machine
+        assert policy.decide(who, asked)
+    assert looked <= 2 * 3, "two actions, and three rules that concern who asks"
 
 
 def test_the_cache_is_bounded(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
