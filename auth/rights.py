@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from auth.bearer import grants
 from auth.login import Login
 from auth.model import CATALOG, Access, Identity
+from auth.policy import CATALOG as SHOW
 from auth.policy import Decision, Policy, world_readable
 from auth.scopes import within
 
@@ -72,12 +73,13 @@ class Rights:
         return Access(access.type, access.name, tuple(actions))
 
     def permits(self, identity: Identity, access: Access) -> bool:
-        """For what a request does on the side. Of the list: whether every name may be seen."""
+        """For what a request does on the side. Of the whole list: whether every name may be seen."""
         if not _reaches(identity, access) or not self.policy.decide(identity, access).allowed:
             return False
         if isinstance(identity, Login) and identity.by_token:
             # A token for the list has no names in it, and the list needs an answer for each.
-            return grants(identity.granted, access) or grants(identity.granted, CATALOG)
+            listing = access.actions == (SHOW,) and grants(identity.granted, CATALOG)
+            return listing or grants(identity.granted, access)
         return True
 
 

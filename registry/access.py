@@ -91,3 +91,8 @@ def _listed(wanted: Sequence[Access]) -> list[dict[str, str]]:
 def may_pull(authorizer: Authorizer, identity: Identity, name: RepositoryName) -> bool:
     """For what a request reads on the side; a refusal here is never told."""
     return authorizer.reads_everything or authorizer.permits(identity, repository(str(name), *READ))
+
+
+def may_see(authorizer: Authorizer, identity: Identity, name: RepositoryName) -> bool:
+    """Whether the list of repositories shows this one."""
+    return authorizer.permits(identity, repository(str(name), "catalog"))

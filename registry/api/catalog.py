@@ -1,4 +1,4 @@
-"""`_catalog`: the repositories, as Distribution lists them, but only those the caller may pull from."""
+"""`_catalog`: the repositories, as Distribution lists them, but only those the caller may see."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from starlette.responses import JSONResponse, Response
 
 from auth.model import CATALOG
-from registry.access import may_pull
+from registry.access import may_see
 from registry.api.call import Call, Handlers
 from registry.responses import next_page
 from storage.model.reference import RepositoryName
@@ -34,9 +34,9 @@ async def get(call: Call) -> Response:
 def _shown(call: Call) -> Callable[[RepositoryName], bool] | None:
     """Which names the caller may see; None for all of them."""
     authorizer = call.services.authorizer
-    if authorizer.reads_everything or authorizer.permits(call.identity, CATALOG):
+    if authorizer.permits(call.identity, CATALOG):
         return None
-    return lambda name: may_pull(authorizer, call.identity, name)
+    return lambda name: may_see(authorizer, call.identity, name)
 
 
 HANDLERS: Handlers = {"GET": get, "HEAD": get}

@@ -12,7 +12,7 @@ from typing import TypeVar
 import bcrypt
 import pytest
 
-from auth.accounts import Passwords
+from auth.accounts import Combined, Passwords
 from auth.audit import Event, What
 from auth.authorizers import BasicAuthorizer, BuiltinAuthorizer
 from auth.bearer import Challenge
@@ -469,7 +469,7 @@ def test_the_catalog_shows_what_may_be_pulled(house: House) -> None:  # row 34
 
     def shown(identity: Identity) -> list[str]:
         assert not house.builtin.permits(identity, CATALOG)
-        return [n for n in names if house.builtin.permits(identity, repository(n, "pull"))]
+        return [n for n in names if house.builtin.permits(identity, repository(n, "catalog"))]
 
     async def check() -> None:
         by_token = await house.bearer(as_user("bob"), "registry:catalog:*")
@@ -481,10 +481,36 @@ def test_the_catalog_shows_what_may_be_pulled(house: House) -> None:  # row 34
     run(check())
 
 
+def test_a_name_is_shown_by_its_own_action(make: Make) -> None:
+    """`catalog` shows what may not be pulled, and a rule that denies it hides what may."""
+    policy = parse(
+        b"version: 1\nallow:\n"
+        b"  - {who: [authenticated], repositories: [shown/**], actions: [catalog]}\n"
+        b"  - {who: [everybody], repositories: ['**'], actions: [pull]}\n"
+        b"deny:\n"
+        b"  - {who: [user:bob], repositories: [shown/**], actions: [pull]}\n"
+        b"  - {who: [everybody], repositories: [hidden/**], actions: [catalog]}\n"
+    )
+    house = make(policy)
+
+    async def check() -> None:
+        by_token = await house.bearer(as_user("bob"), "registry:catalog:*")
+        for who in (by_token, as_user("bob")):
+            bob = await house.builtin.authorize(who, [CATALOG])
+            assert not house.builtin.permits(bob, CATALOG)
+            for name, seen in (("shown/x", True), ("hidden/x", False), ("other/x", True)):
+                assert house.builtin.permits(bob, repository(name, "catalog")) is seen
+        assert not house.builtin.permits(bob, repository("shown/x", "pull"))
+
+    run(check())
+
+
 def test_a_mount_needs_a_token_for_its_source(house: House) -> None:
     async def check() -> None:
         wanted = [repository("alice/a", "pull", "push")]
-        narrow = await house.bearer(as_user("alice"), "repository:alice/a:pull,push")
+        narrow = await house.bearer(
+            as_user("alice"), "repository:alice/a:pull,push", "registry:catalog:*"
+        )
         wide = await house.bearer(
             as_user("alice"), "repository:alice/a:pull,push", "repository:team/lib:pull"
         )
@@ -520,8 +546,9 @@ def test_a_robot_logs_in_with_its_token(make: Make) -> None:
         catalog = await house.builtin.authorize(
             await house.bearer(who, "registry:catalog:*"), [CATALOG]
         )
-        assert house.builtin.permits(catalog, repository("team/web/a", "pull"))
-        assert not house.builtin.permits(catalog, repository("team/b", "pull"))
+        assert house.builtin.permits(catalog, repository("team/web/a", "catalog"))
+        assert not house.builtin.permits(catalog, repository("team/web/a", "pull"))
+        assert not house.builtin.permits(catalog, repository("team/b", "catalog"))
 
         house.kept.add(Revocation(robot.id, robot.expires))
         house.clock.pass_(30)
@@ -775,6 +802,23 @@ def test_a_certificate_of_a_disabled_account(tmp_path: Path) -> None:
     authorizer = BasicAuthorizer(logins, Rights(everything()), realm="r", certificates=True)
     run(refused(authorizer.authorize(asking(certificate="alice"), [])))
     assert run(authorizer.authorize(asking(certificate="bob"), [])).name == "bob"
+    passwords.close()
+
+
+def test_a_certificate_of_an_account_that_is_disabled_later(tmp_path: Path) -> None:
+    """Nobody ever shows a password here, which would make the file be looked at."""
+    path = tmp_path / "users.yml"
+    text = f"users:\n  alice: {{password: {hashed('x')}, groups: [dev]}}\n"
+    path.write_text(text)
+    passwords = Passwords()
+    users = Combined([UsersFile(str(path), passwords, interval=0)])
+    authorizer = BasicAuthorizer(Logins(users), Rights(everything()), realm="r", certificates=True)
+    shown = asking(certificate="alice")
+    assert run(authorizer.authorize(shown, [])).groups == {"dev"}
+    path.write_text(text.replace("[dev]", "[ops]"))
+    assert run(authorizer.authorize(shown, [])).groups == {"ops"}
+    path.write_text(text.replace("groups: [dev]", "disabled: true"))
+    run(refused(authorizer.authorize(shown, [])))
     passwords.close()
 
 
