@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from auth.audit import Audit, Event, What, unheard
 from auth.jwk import KeysUnavailable
 from auth.model import Access, Asking, Identity, Refused, Undecided
 from auth.tokens import Claims, TokenInvalid, Verifier
@@ -105,9 +106,11 @@ class TokenAuthorizer:
         challenge: Challenge,
         *,
         remembered: int = REMEMBERED,
+        audit: Audit = unheard,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._verifier = verifier
+        self._audit = audit
         self._challenge = challenge
         self._remembered = remembered
         self._clock = clock
@@ -129,6 +132,8 @@ class TokenAuthorizer:
             identity = await self._recognise(token, key, asking, wanted)
         for access in wanted:
             if not grants(identity.granted, access):
+                who = (identity.name, identity.method, asking.client)
+                self._audit(Event(What.DENIED, *who, (access,), identity.rule))
                 raise Refused(
                     "The token does not grant what was asked for.",
                     challenge=self._challenge.header(asking, wanted, "insufficient_scope"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from auth import fetching
+from auth.audit import Audit, unheard
 from auth.bearer import Challenge, TokenAuthorizer
 from auth.certificates import CertificateKeys
 from auth.jwk import ASYMMETRIC, KeySource
@@ -37,29 +38,31 @@ class TokenSettings:
     """Seconds; a token that is valid for longer is refused."""
 
 
-def token_authorizer(settings: TokenSettings) -> TokenAuthorizer:
-    """Reads the files, and asks no server yet.
-
-    Raises ValueError with a sentence for settings that cannot be, and watched.Unusable for a file.
-    """
+def token_authorizer(
+    settings: TokenSettings, keys: KeySource, audit: Audit = unheard
+) -> TokenAuthorizer:
+    """`keys` are those of key_source(). Raises ValueError with a sentence for what cannot be."""
     challenge = Challenge(
         settings.service,
         settings.realm,
         settings.autoredirectpath if settings.autoredirect else "",
     )
     verifier = Verifier(
-        key_source(settings),
+        keys,
         settings.issuer,
         (settings.service,),
         settings.signingalgorithms,
         leeway=settings.leeway,
         longest=settings.longest,
     )
-    return TokenAuthorizer(verifier, challenge)
+    return TokenAuthorizer(verifier, challenge, audit=audit)
 
 
 def key_source(settings: TokenSettings) -> KeySource:
-    """Raises as token_authorizer()."""
+    """Reads the files, and asks no server yet.
+
+    Raises ValueError with a sentence if there are none, and watched.Unusable for a file.
+    """
     sources: list[KeySource] = []
     if settings.rootcertbundle:
         sources.append(CertificateKeys(settings.rootcertbundle))

@@ -87,6 +87,10 @@ class KeySource(Protocol):
         """
 
     @property
+    def problem(self) -> str | None:
+        """Why the keys in force are not what the operator meant, for whoever runs this; or None."""
+
+    @property
     def certifies(self) -> bool:
         """Whether there are certificates to hold a chain against; without them `x5c` means nothing."""
 

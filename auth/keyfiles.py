@@ -4,6 +4,7 @@
         20260101T093000Z-<kid>.pem             mode 0600; the time is when it was made
         20260401T093000Z-<kid>.pem
         .creating                              held by whoever makes the first key
+        sealing-key                            mode 0600; see auth/sealed.py
 
 Files appear whole and are never written again. The directory may be shared by nodes, so nothing is
 locked: only creating a name is exclusive everywhere. Everything here raises OSError.
@@ -15,6 +16,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +25,10 @@ from typing import Final
 from auth.signing import Algorithm, generate, utc
 
 log = logging.getLogger("holdfast.auth")
+
+SEAL: Final = "sealing-key"
+"""What robots' and refresh tokens are sealed with. It is never rotated by itself, because every token
+that was given out would end with it."""
 
 _CLAIM: Final = ".creating"
 _CLAIM_LIFE: Final = 10.0  # seconds without a key after which whoever claimed to make it has died
@@ -37,6 +43,21 @@ def names(directory: str) -> list[str]:
     return sorted(
         name for name in os.listdir(directory) if name.endswith(".pem") and not name.startswith(".")
     )
+
+
+def exposed(path: str) -> list[str]:
+    """What is wrong with how a private key is kept, a sentence each; nothing where there is none."""
+    name, found = os.path.basename(path), []
+    try:
+        if stat.S_ISLNK(os.lstat(path).st_mode):
+            found.append(f"{name} is a symbolic link; put the key itself there.")
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return found
+    if stat.S_ISREG(mode) and mode & 0o077:
+        readable = f"{name} can be read by others (mode {stat.S_IMODE(mode):04o}); use 0600."
+        found.append(readable)
+    return found
 
 
 def created(name: str, modified: float) -> float:

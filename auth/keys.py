@@ -66,6 +66,10 @@ class KeyRing:
         self._kept: tuple[_Kept, ...] = ()
         self._by_kid: dict[str, VerificationKey] = {}
 
+    @property
+    def problem(self) -> str | None:
+        return " ".join(self.complaints) or None
+
     def signing(self) -> SigningKey:
         """The key to sign with now; makes the first one.
 
@@ -75,6 +79,10 @@ class KeyRing:
         kept = self._current(create=True)
         ripe = [one for one in kept if one.created + self._grace <= self._clock()]
         return (ripe[-1] if ripe else kept[0]).key
+
+    def look(self) -> None:
+        """Read the directory if it is time to; makes nothing. Blocks; never raises."""
+        self._current(create=False)
 
     def find(self, kid: str) -> VerificationKey | None:
         """Looks at the directory again for a kid that is not known, once in a second at most."""
@@ -177,6 +185,7 @@ class KeyRing:
             names = keyfiles.names(self.directory)
             if os.stat(self.directory).st_mode & 0o022:
                 complaints.append(f"{self.directory} can be written by others; use mode 0700.")
+            complaints += keyfiles.exposed(os.path.join(self.directory, keyfiles.SEAL))
         except FileNotFoundError:
             names = []
         except OSError as error:
@@ -206,17 +215,12 @@ class KeyRing:
 
     def _load(self, name: str, known: _Kept | None, complaints: list[str]) -> _Kept:
         path = os.path.join(self.directory, name)
-        if stat.S_ISLNK(os.lstat(path).st_mode):
-            complaints.append(f"{name} is a symbolic link; put the key itself there.")
+        complaints += keyfiles.exposed(path)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
             info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode):
                 raise BadKey("is not a file")
-            if info.st_mode & 0o077:
-                complaints.append(
-                    f"{name} can be read by others (mode {stat.S_IMODE(info.st_mode):04o}); use 0600."
-                )
             signature = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
             if known is not None and known.signature == signature:
                 return known

@@ -208,6 +208,10 @@ class CombinedKeys:
         self._sources = tuple(sources)
 
     @property
+    def problem(self) -> str | None:
+        return " ".join(filter(None, (source.problem for source in self._sources))) or None
+
+    @property
     def certifies(self) -> bool:
         return any(source.certifies for source in self._sources)
 

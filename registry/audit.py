@@ -6,6 +6,7 @@ What is told here can be asked for months later, so the names of the fields are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from starlette.responses import Response
@@ -23,8 +24,9 @@ _KINDS: Final = frozenset((Kind.MANIFEST, Kind.BLOB, Kind.UPLOAD, Kind.UPLOADS))
 _DONE: Final = {("PUT", 201): "push", ("POST", 201): "push", ("DELETE", 202): "delete"}
 
 
-def audit(event: Event) -> None:
-    """An `auth.audit.Audit`."""
+def audit(event: Event, count: Callable[[str], None] = lambda _: None) -> None:
+    """An `auth.audit.Audit`. `count` is told the name of the event."""
+    count(event.what.value)
     say = _log.warning if event.what in _ALARMING else _log.info
     say(
         event.what.value,
@@ -45,6 +47,7 @@ def done(call: Call, response: Response) -> None:
     event = _DONE.get((method, response.status_code))
     if event is None or target.kind not in _KINDS:
         return
+    call.services.audited(event)
     identity = call.identity
     digest = response.headers.get("docker-content-digest")
     _log.info(

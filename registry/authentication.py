@@ -6,9 +6,10 @@ the start. What is made belongs to one worker, because sessions of log-ins and t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,15 +20,15 @@ from auth.audit import Audit
 from auth.authorizers import BasicAuthorizer, BuiltinAuthorizer
 from auth.bearer import Challenge
 from auth.builtin import TokenServer
-from auth.external import TokenSettings, token_authorizer
+from auth.external import TokenSettings, key_source, token_authorizer
 from auth.htpasswd import HtpasswdFile
 from auth.jwk import ASYMMETRIC
-from auth.keyfiles import give_to_owner
+from auth.keyfiles import SEAL, give_to_owner
 from auth.keys import KeyRing
 from auth.login import Logins
 from auth.model import Authorizer, Identity
 from auth.oidc import OidcIssuers, TrustedIssuer
-from auth.policy import ROBOT_PREFIX, Policy, everything
+from auth.policy import ROBOT_PREFIX, Policy, claim, everything
 from auth.policy_file import PolicyFile
 from auth.refresh import RefreshTokens
 from auth.revocations import RevocationList, Revocations
@@ -39,13 +40,16 @@ from auth.users import UsersFile
 from auth.watched import Unusable
 from registry.config.auth import TOKEN_PATH, Auth, Builtin, Htpasswd, Issuer, Token
 
-SEAL: Final = "sealing-key"
-"""Beside the signing keys: what robots' and refresh tokens are sealed with. It is never rotated by
-itself, because every token that was given out would end with it."""
+LOOK: Final = 2.0
+"""Seconds between two looks at the files that nobody asks for."""
 
 
 class CannotAuthenticate(Exception):
     """One or more sentences for whoever starts the registry."""
+
+
+async def _nothing() -> None:
+    """There is nothing to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +59,27 @@ class Authentication:
     keys: KeyRing | None = None
     problems: Callable[[], Sequence[str]] = tuple
     """What is wrong with files that were changed since, a sentence each; the last good ones count."""
+    look: Callable[[], Awaitable[None]] = _nothing
+    """Looks whether the files have changed, as every request does; it never raises."""
+
+    async def keep_looking(self) -> None:
+        """So that a file that breaks is known before the first request after it."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK)
 
 
 def authentication(
     section: Auth | None, revocations: Revocations, audit: Audit, *, prefix: str = ""
 ) -> Authentication:
-    """`prefix` is http.prefix. Raises CannotAuthenticate."""
+    """`prefix` is the path below which clients find the registry. Raises CannotAuthenticate."""
     try:
         if section is not None and section.htpasswd is not None:
             return _htpasswd(section.htpasswd, audit)
         if section is not None and section.token is not None:
-            return _token(section.token)
+            return _token(section.token, audit)
         if section is not None and section.builtin is not None:
-            return _builtin(section.builtin, revocations, audit, prefix.rstrip("/"))
+            return _builtin(section.builtin, revocations, audit, prefix)
         if section is not None and section.silly is not None:
             return Authentication(Silly(section.silly.realm, section.silly.service))
     except Unusable as error:
@@ -78,11 +90,15 @@ def authentication(
 
 
 async def decisions(
-    section: Auth | None, user: str, groups: Sequence[str]
+    section: Auth | None,
+    user: str,
+    groups: Sequence[str],
+    claims: Sequence[tuple[str, str]] = (),
 ) -> tuple[Policy, Identity]:
-    """The policy in force, and who `user` is to it: a name, `robot:NAME`, or `anonymous`.
+    """The policy in force, and who `user` is to it: a name as the audit has it, or `anonymous`.
 
-    Raises CannotAuthenticate, also where a policy decides nothing.
+    `claims` are those of a job, with their values. Raises CannotAuthenticate, also where a policy
+    decides nothing.
     """
     mode = None if section is None else section.builtin or section.htpasswd
     if mode is None:
@@ -100,8 +116,27 @@ async def decisions(
         return policy, Identity()
     if user.startswith(ROBOT_PREFIX):
         return policy, Identity(user, "robot", frozenset(groups))
+    if ":" in user:
+        return policy, _job(mode, user, groups, claims)
     own = frozenset[str]() if accounts is None else accounts.groups_of(user)
     return policy, Identity(user, "htpasswd", own | frozenset(groups))
+
+
+def _job(
+    mode: Builtin | Htpasswd,
+    name: str,
+    groups: Sequence[str],
+    claims: Sequence[tuple[str, str]],
+) -> Identity:
+    issuer = name.partition(":")[0]
+    known = [each.name for each in mode.issuers] if isinstance(mode, Builtin) else []
+    if issuer not in known:
+        raise CannotAuthenticate(
+            f"{name!r} would be a job of the issuer {issuer!r}, which auth.builtin.issuers does not "
+            f"have; it has {', '.join(known) or 'none'}. No user has a colon in the name."
+        )
+    told = {claim(issuer, *each) for each in claims} | {f"{issuer}:{each}" for each in groups}
+    return Identity(name, "oidc", frozenset(told))
 
 
 def _htpasswd(section: Htpasswd, audit: Audit) -> Authentication:
@@ -110,10 +145,18 @@ def _htpasswd(section: Htpasswd, audit: Audit) -> Authentication:
     authorizer = BasicAuthorizer(
         Logins(accounts, audit=audit), rights, realm=section.realm, audit=audit
     )
-    return Authentication(authorizer, problems=lambda: _said(accounts.problem, rights.problem))
+
+    async def look() -> None:
+        await rights.refreshed()
+        await accounts.refreshed()
+
+    def problems() -> Sequence[str]:
+        return _said(accounts.problem, rights.problem)
+
+    return Authentication(authorizer, problems=problems, look=look)
 
 
-def _token(section: Token) -> Authentication:
+def _token(section: Token, audit: Audit) -> Authentication:
     settings = TokenSettings(
         service=section.service,
         issuer=section.issuer,
@@ -125,7 +168,9 @@ def _token(section: Token) -> Authentication:
         autoredirect=section.autoredirect,
         autoredirectpath=section.autoredirectpath,
     )
-    return Authentication(token_authorizer(settings))
+    keys = key_source(settings)
+    authorizer = token_authorizer(settings, keys, audit)
+    return Authentication(authorizer, problems=lambda: _said(keys.problem))
 
 
 def _builtin(
@@ -164,11 +209,17 @@ def _builtin(
         audit=audit,
     )
 
+    async def look() -> None:
+        await rights.refreshed()
+        if accounts is not None:
+            await accounts.refreshed()
+        await asyncio.to_thread(keys.look)
+
     def problems() -> Sequence[str]:
         of_accounts = None if accounts is None else accounts.problem
-        return (*_said(of_accounts, rights.problem, issuers.problem), *keys.complaints)
+        return _said(of_accounts, rights.problem, issuers.problem, keys.problem)
 
-    return Authentication(authorizer, server, keys, problems)
+    return Authentication(authorizer, server, keys, problems, look)
 
 
 def _accounts(section: Builtin) -> Accounts | None:

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from auth.audit import Audit
 from auth.model import Authorizer
 from registry.api.call import Policy, Services
 from registry.api.health import health_routes
@@ -77,7 +78,7 @@ def serve(loaded: Loaded) -> int:
         driver = make_driver(settings, readonly=readonly)
         key = settings.http.secret.encode() or _kept_secret(driver, readonly)
         workers = _workers(settings)
-        _authentication(settings, driver)  # what is wrong with it is to be said now
+        _authentication(settings, driver, audit)  # what is wrong with it is to be said now
         log.info(
             "starting",
             source=loaded.source,
@@ -113,10 +114,13 @@ def _cause(error: Exception) -> str:
     return " ".join(str(cause).split())
 
 
-def _authentication(settings: Settings, driver: Driver) -> Authentication:
-    return authentication(
-        settings.auth, StoredRevocations(driver), audit, prefix=settings.http.prefix
-    )
+def _authentication(settings: Settings, driver: Driver, audit: Audit) -> Authentication:
+    prefix = _links(settings).prefix
+    return authentication(settings.auth, StoredRevocations(driver), audit, prefix=prefix)
+
+
+def _links(settings: Settings) -> Links:
+    return Links(settings.http.host, settings.http.relativeurls, settings.http.prefix)
 
 
 def _workers(settings: Settings) -> int:
@@ -192,7 +196,8 @@ class _Worker:
             threshold=check.threshold,
             works=READS if readonly else WORKS,
         )
-        made = _authentication(settings, driver)
+        made = _authentication(settings, driver, partial(audit, count=metrics.audited))
+        metrics.watch_access(made.problems)
         pulls = LastPulls(driver) if self._notes_pulls() else None
         services = self._services(driver, threads, metrics, made.authorizer, pulls)
 
@@ -201,6 +206,7 @@ class _Worker:
             del app
             probe.start()
             tasks = self._maintenance(services.store, threads)
+            tasks.append(asyncio.create_task(made.keep_looking(), name="authentication"))
             if pulls is not None:
                 tasks.append(asyncio.get_running_loop().create_task(pulls.keep_writing(threads)))
             try:
@@ -278,7 +284,7 @@ class _Worker:
             threads=threads,
             uploading=Uploading(threads, metrics.uploads_open.inc),
             tokens=UploadTokens(self.secret),
-            links=Links(settings.http.host, settings.http.relativeurls, settings.http.prefix),
+            links=_links(settings),
             authorizer=authorizer,
             policy=Policy(
                 delete=settings.storage.delete.enabled,
@@ -293,6 +299,7 @@ class _Worker:
                 agents=settings.storage.redirect.disableforagents,
             ),
             pulls=pulls,
+            audited=metrics.audited,
         )
 
     def _notes_pulls(self) -> bool:

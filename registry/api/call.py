@@ -61,6 +61,8 @@ class Services:
     redirects: Redirects = field(default_factory=Redirects)
     pulls: LastPulls | None = None
     """Where retention asks for last pulls."""
+    audited: Callable[[str], None] = lambda _: None
+    """Counts the lines of the audit, by the name of the event."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,10 @@ from registry.telemetry.metrics import CONTENT_TYPE, Metrics
 
 _HEADERS: Final = {"Cache-Control": "no-store"}
 
-OUTDATED: Final = "A changed file is wrong, and the one before it is in force; the log says which."
+OUTDATED: Final = (
+    "A file of users, rules or keys is not as it should be; what was read last without an error is in "
+    "force. The log says which file, and what to do."
+)
 STUCK: Final = "Too many requests wait for a storage that does not answer."
 
 

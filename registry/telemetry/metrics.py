@@ -116,6 +116,7 @@ class Metrics:
         self.requests_in_progress = Level(self._lock)
         self.uploads_open = Level(self._lock)
         """Uploads that are receiving a body right now; whoever receives one calls inc() and dec()."""
+        self._access_problems: Callable[[], Sequence[str]] = tuple
 
     def observe(
         self, *, route: str, method: str, status: int, seconds: float, received: int, sent: int
@@ -135,6 +136,16 @@ class Metrics:
         with self._lock:
             counts = self._counted.cache
             counts[cache, hit] = counts.get((cache, hit), 0) + 1
+
+    def audited(self, event: str) -> None:
+        """Count one line of the audit. `event` is a name of ours."""
+        with self._lock:
+            counts = self._counted.audited
+            counts[event] = counts.get(event, 0) + 1
+
+    def watch_access(self, problems: Callable[[], Sequence[str]]) -> None:
+        """From now on, show how many problems there are with what says who may do what."""
+        self._access_problems = problems
 
     def driver_recorder(self, driver: str) -> Callable[[str, str, float], None]:
         """The `record` of an ObservedDriver over the driver called `driver`."""
@@ -158,6 +169,7 @@ class Metrics:
                 counted, self._counted = self._counted, Counted()
             self._series.requests_in_progress.set(self.requests_in_progress.value)
             self._series.uploads_open.set(self.uploads_open.value)
+            self._series.access_problems.set(len(self._access_problems()))
             self._series.add(counted)
 
     def keep_flushing(self) -> None:

@@ -74,6 +74,18 @@ class Series:
             registry=own,
             buckets=DRIVER_BUCKETS,
         )
+        self._audited: Counter = Counter(
+            "holdfast_audit_events_total",
+            "Lines of the audit, which has who, what, from where and by which rule.",
+            ("event",),
+            registry=own,
+        )
+        self.access_problems: Gauge = Gauge(
+            "holdfast_access_problems",
+            "Problems with the files of users, rules and keys; what was read last without one counts.",
+            registry=own,
+            multiprocess_mode="livemax",
+        )
         self.requests_in_progress: Gauge = Gauge(
             "holdfast_requests_in_progress",
             "Requests that have begun and not ended.",
@@ -115,6 +127,8 @@ class Series:
             self._operation_durations.labels(driver, operation).add(tally)
         for (cache, hit), count in counted.cache.items():
             self._cache.labels(cache, "hit" if hit else "miss").inc(count)
+        for event, count in counted.audited.items():
+            self._audited.labels(event).inc(count)
 
     def exposition(self, shared: Path | None) -> bytes:
         """In Prometheus's text format 0.0.4: of the processes that share a directory, or of this one."""

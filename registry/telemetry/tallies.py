@@ -33,7 +33,7 @@ class Tally:
 class Counted:
     """All series of a process, by their labels."""
 
-    __slots__ = ("cache", "operations", "requests")
+    __slots__ = ("audited", "cache", "operations", "requests")
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, int], Tally] = {}
@@ -42,3 +42,5 @@ class Counted:
         """By driver, operation and result."""
         self.cache: dict[tuple[str, bool], int] = {}
         """By the cache's name and whether it knew."""
+        self.audited: dict[str, int] = {}
+        """By the name of the event."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from auth.audit import Event, What
 from auth.bearer import RECHECK, Challenge, TokenAuthorizer, bearer_token, grants
 from auth.jwk import KeySource, KeysUnavailable, VerificationKey, from_public
 from auth.keysets import FileKeys
@@ -126,6 +127,20 @@ def test_a_token_opens_what_it_names(
             assert refused.challenge.endswith(',error="insufficient_scope"')
 
 
+def test_what_a_token_does_not_open_is_audited() -> None:
+    events: list[Event] = []
+    setting = Setting(audit=events.append)
+    setting.refusal(None)
+    setting.refusal("Bearer rubbish")
+    setting.ask(f"Bearer {token()}")
+    assert events == []
+    setting.refusal(f"Bearer {token()}", [repository("a/b", "delete")])
+    (event,) = events
+    assert (event.what, event.who, event.method) == (What.DENIED, "alice", "token")
+    assert event.access == (repository("a/b", "delete"),)
+    assert event.rule == f"token id1 of {make.ISSUER}"
+
+
 def test_who_is_recognised() -> None:
     setting = Setting()
     identity = setting.ask(f"bearer  {token(groups=['dev'])}")
@@ -195,6 +210,7 @@ class Slow:
     """Keys that come only when told to."""
 
     certifies = False
+    problem: str | None = None
 
     def __init__(self) -> None:
         self.gate = threading.Event()

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from auth.external import TokenSettings, token_authorizer
+from auth.bearer import TokenAuthorizer
+from auth.external import TokenSettings, key_source, token_authorizer
 from auth.jwk import libtrust_fingerprint
 from auth.model import Asking, Refused, repository
 from auth.watched import Unusable
@@ -27,9 +28,13 @@ def token(**changes: Any) -> str:
     return sign(header(**changes), claims(iat=now, nbf=now, exp=now + 300))
 
 
+def authorizer(settings: TokenSettings) -> TokenAuthorizer:
+    return token_authorizer(settings, key_source(settings))
+
+
 def name_of(settings: TokenSettings, credentials: str) -> str:
     asking = Asking(f"Bearer {credentials}")
-    return asyncio.run(token_authorizer(settings).authorize(asking, PULL)).name
+    return asyncio.run(authorizer(settings).authorize(asking, PULL)).name
 
 
 def test_the_keys_come_from_a_file_a_server_or_certificates(tmp_path: Path) -> None:
@@ -83,7 +88,7 @@ def test_the_realm_may_follow_the_client(tmp_path: Path) -> None:
     )
     with pytest.raises(Refused) as refused:
         asyncio.run(
-            token_authorizer(settings).authorize(Asking(base_url="https://hub.example.com"), PULL)
+            authorizer(settings).authorize(Asking(base_url="https://hub.example.com"), PULL)
         )
     assert 'realm="https://hub.example.com/auth/token"' in refused.value.challenge
 
@@ -102,7 +107,7 @@ def test_the_realm_may_follow_the_client(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        token_authorizer(dataclasses.replace(SETTINGS, **changes))
+        authorizer(dataclasses.replace(SETTINGS, **changes))
 
 
 def test_files_that_are_not_there() -> None:
@@ -111,4 +116,4 @@ def test_files_that_are_not_there() -> None:
         dataclasses.replace(SETTINGS, rootcertbundle="/nowhere"),
     ):
         with pytest.raises(Unusable, match="/nowhere"):
-            token_authorizer(settings)
+            authorizer(settings)

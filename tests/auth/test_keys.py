@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from auth.jwk import KeysUnavailable, from_jwk, libtrust_fingerprint
+from auth.keyfiles import SEAL
 from auth.keys import GRACE, REREAD, KeyRing
 from auth.signing import Algorithm
 
@@ -259,6 +260,25 @@ def test_a_linked_key_is_told(
     keys = ring(directory, clock)
     assert keys.signing().kid == made.kid
     assert "symbolic link" in caplog.text
+
+
+def test_a_sealing_key_that_others_can_read_is_told(tmp_path: Path, clock: Clock) -> None:
+    keys = ring(tmp_path, clock)
+    keys.signing()
+    seal = Path(keys.directory, SEAL)
+    (tmp_path / "elsewhere").write_text("secret")
+    (tmp_path / "elsewhere").chmod(0o644)
+    seal.symlink_to(tmp_path / "elsewhere")
+    clock.now += REREAD
+    keys.look()
+    linked, readable = keys.complaints
+    assert linked.startswith("sealing-key is a symbolic link")
+    assert "sealing-key can be read by others (mode 0644)" in readable
+    seal.unlink()
+    seal.touch(mode=0o600)
+    clock.now += REREAD
+    keys.look()
+    assert keys.complaints == ()
 
 
 def test_a_directory_that_others_can_write_is_told(tmp_path: Path, clock: Clock) -> None:

@@ -516,6 +516,9 @@ def test_sources_combine(tmp_path: Path) -> None:
     assert verifier(keys).verify(es256(x5c=make.x5c(ALONE))).subject == "alice"
     with pytest.raises(KeysUnavailable):
         keys.find("unknown")
+    assert keys.problem == down.problem == "The key set https://keys.example.com/ is down."
+    known.problem = "There is one key too few."
+    assert str(keys.problem).endswith(" is down. There is one key too few.")
     assert CombinedKeys([known]).find("unknown") is None
     assert not CombinedKeys([known]).certifies
 

@@ -49,6 +49,7 @@ class Known:
     """Keys in memory, which count how often they are asked."""
 
     certifies = False
+    problem: str | None = None
 
     def __init__(self, *keys: VerificationKey) -> None:
         self.keys = {key.kid: key for key in keys}

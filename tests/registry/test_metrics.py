@@ -92,6 +92,19 @@ def test_gauges_caches_drivers(metrics: Metrics) -> None:
     assert dict(info).keys() == {"version", "python"}
 
 
+def test_the_audit_is_counted_and_what_is_wrong_with_access(metrics: Metrics) -> None:
+    for event in ("denied", "denied", "push"):
+        metrics.audited(event)
+    problems = ["The policy is broken."]
+    metrics.watch_access(lambda: problems)
+    found = samples(metrics.exposition())
+    assert found[key("audit_events_total", event="denied")] == 2
+    assert found[key("audit_events_total", event="push")] == 1
+    assert found[key("access_problems")] == 1
+    problems.clear()
+    assert samples(metrics.exposition())[key("access_problems")] == 0
+
+
 def test_names_are_ours_and_every_metric_is_explained(metrics: Metrics) -> None:
     metrics.observe(route="blob", method="GET", status=200, seconds=1, received=1, sent=1)
     for family in text_string_to_metric_families(metrics.exposition().decode()):

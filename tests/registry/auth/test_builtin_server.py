@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 
 from auth.making import htpasswd_line
+from auth.revocations import LONGEST
 from registry.access import RULES
 from registry.parsing import Kind
 from tests.support.registry import digest_of
@@ -53,6 +56,7 @@ class World:
     server: Server
     directory: Path
     config: Path
+    auth: dict[str, Any]
 
     def __post_init__(self) -> None:
         self.http = httpx.Client(base_url=self.server.url, timeout=20)
@@ -78,6 +82,13 @@ class World:
         assert answer.json()["expires_in"] >= 60
         token: str = answer.json()["token"]
         return token
+
+    def metric(self, name: str) -> float:
+        """The sum over its labels."""
+        lines = self.http.get("/metrics").text.splitlines()
+        shown = [line for line in lines if re.match(rf"{re.escape(name)}[ {{]", line)]
+        assert shown, name
+        return sum(float(line.rpartition(" ")[2]) for line in shown)
 
     def as_user(self, user: str, *scopes: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(user, USERS.get(user, ''), *scopes)}"}
@@ -110,7 +121,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     }
     with holdfast(directory, config={"auth": auth}) as server:
         (config,) = directory.glob("config-*.yml")
-        world = World(server, directory, config)
+        world = World(server, directory, config, auth)
         for name in ("team/app", "public/app", "secret/app"):
             scope = f"repository:{name}:pull,push"
             assert world.push(name, "1", world.as_user("root", scope)).status_code == 201
@@ -308,12 +319,26 @@ def test_robots_from_their_making_to_their_end(world: World) -> None:
     (line,) = [line for line in listed.splitlines() if " ci-1 " in line]
     assert "repository:team/**:pull" in line
     identifier = line.split()[0]
-    world.command("token", "revoke", identifier, config, "--note", "leaked")
-    assert "revoked" in world.command("token", "list", config)
-    deadline = time.monotonic() + 35
-    while world.http.get("/v2/team/app/manifests/1", headers=robot).status_code != 401:
-        assert time.monotonic() < deadline, "the revocation is not known"
-        time.sleep(0.5)
+    with holdfast(world.directory, config={"auth": world.auth}) as second:
+        urls = [f"{node.url}/v2/team/app/manifests/1" for node in (world.server, second)]
+        scope = "repository:team/app:pull"
+        exchanged = {"Authorization": f"Bearer {world.token('x', made, scope)}"}
+        shown = [(url, headers) for url in urls for headers in (robot, exchanged)]
+
+        def statuses() -> set[int]:
+            # Each on a connection of its own, which comes to any worker of that node.
+            return {
+                httpx.get(url, headers={**headers, "Connection": "close"}).status_code
+                for url, headers in shown * 3
+            }
+
+        assert statuses() == {200}
+        world.command("token", "revoke", identifier, config, "--note", "leaked")
+        assert "revoked" in world.command("token", "list", config)
+        deadline = time.monotonic() + LONGEST + 5
+        while statuses() != {401}:
+            assert time.monotonic() < deadline, "the revocation is not known"
+            time.sleep(0.5)
     world.command("token", "revoke", "0123456789abcdef", config, code=1)
 
 
@@ -342,16 +367,23 @@ def test_a_changed_policy_counts_and_a_broken_one_does_not(world: World) -> None
         until("/v2/team/app/manifests/1", 403, erin)
         policy.write_text("version: 1\nallow: [nonsense\n")
         deadline = time.monotonic() + 15
+        # Nobody asks for anything meanwhile but the probes.
         while "authentication" not in world.http.get("/readyz").json():
             assert time.monotonic() < deadline
-            world.http.get("/v2/team/app/manifests/1", headers=erin)
             time.sleep(0.2)
         assert world.http.get("/readyz").status_code == 200
         assert "policy" not in world.http.get("/readyz").text
+        assert world.metric("holdfast_access_problems") == 1
+        assert f"policy {policy}: line 3: " in world.server.output()
         assert world.http.get("/v2/team/app/manifests/1", headers=erin).status_code == 403
     finally:
         policy.write_text(POLICY)
     until("/v2/team/app/manifests/1", 200, erin)
+    deadline = time.monotonic() + 15
+    while world.metric("holdfast_access_problems") != 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert "authentication" not in world.http.get("/readyz").json()
 
 
 def test_a_new_key_ends_no_token(world: World) -> None:
@@ -362,6 +394,46 @@ def test_a_new_key_ends_no_token(world: World) -> None:
         assert world.http.get("/v2/team/app/manifests/1", headers=headers).status_code == 200
         fresh = world.as_user("alice", "repository:team/app:pull")
         assert world.http.get("/v2/team/app/manifests/1", headers=fresh).status_code == 200
+
+
+def test_the_audit_is_counted(world: World) -> None:
+    def counts() -> dict[str, float]:
+        events = ("push", "denied", "token_issued", "login_failed")
+        return {
+            each: sum(
+                float(line.rpartition(" ")[2])
+                for line in world.http.get("/metrics").text.splitlines()
+                if line.startswith(f'holdfast_audit_events_total{{event="{each}"}}')
+            )
+            for each in events
+        }
+
+    before = counts()
+    tag = f"counted-{time.monotonic_ns()}"
+    assert world.push("team/app", tag, basic("alice", USERS["alice"])).status_code == 201
+    assert world.push("team/app", tag, basic("erin", USERS["erin"])).status_code == 403
+    world.token("alice", USERS["alice"], "repository:team/app:pull")
+    answer = world.http.get("/auth/token", headers=basic("counted", "wrong"))
+    assert answer.status_code == 401
+    deadline = time.monotonic() + 10
+    while any(now <= before[each] for each, now in counts().items()):
+        assert time.monotonic() < deadline, (before, counts())
+        time.sleep(0.2)
+
+
+def test_the_token_server_is_below_the_path_of_the_registry(world: World, tmp_path: Path) -> None:
+    """http.host with a path: a proxy takes that away, and puts http.prefix there."""
+    http = {"host": "https://hub.example.com/images/", "prefix": "/inner/"}
+    with (
+        holdfast(tmp_path, workers=1, config={"auth": world.auth, "http": http}) as server,
+        httpx.Client(base_url=server.url, timeout=20) as client,
+    ):
+        challenge = client.get("/inner/v2/").headers["www-authenticate"]
+        assert challenge.startswith('Bearer realm="https://hub.example.com/images/auth/token",')
+        headers = basic("root", USERS["root"])
+        assert client.get("/inner/auth/token", headers=headers).json()["token"]
+        begun = client.post("/inner/v2/a/blobs/uploads/", headers=headers)
+        assert begun.headers["location"].startswith("https://hub.example.com/images/v2/a/")
 
 
 def test_the_audit_names_who_what_and_by_which_rule(world: World) -> None:
