@@ -32,12 +32,25 @@ def auth_group() -> None:
 @click.option(
     "--group", "groups", multiple=True, help="A group the user is to be in besides their own."
 )
+@click.option(
+    "--claim",
+    "claims",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What a CI job's identity token says, such as ref=refs/heads/main.",
+)
 def explain(
-    user: str, repository: str, action: str, config: Path | None, groups: tuple[str, ...]
+    user: str,
+    repository: str,
+    action: str,
+    config: Path | None,
+    groups: tuple[str, ...],
+    claims: tuple[str, ...],
 ) -> None:
     """Say whether USER may do ACTION on REPOSITORY, and which rule says so.
 
-    USER is a name, robot:NAME, or anonymous. Exits with 1 if they may not.
+    USER is a name, robot:NAME, anonymous, or a CI job as the audit calls it, such as
+    github:my-org/app. Exits with 1 if they may not.
     """
     import asyncio
 
@@ -45,9 +58,12 @@ def explain(
     from auth.model import repository as access_to
     from registry.authentication import CannotAuthenticate, decisions
 
+    said = [(name, value) for name, equals, value in (c.partition("=") for c in claims) if equals]
+    if len(said) != len(claims):
+        raise click.BadParameter("A claim is written NAME=VALUE.", param_hint="--claim")
     settings = load_settings(config)
     try:
-        policy, identity = asyncio.run(decisions(settings.auth, user, groups))
+        policy, identity = asyncio.run(decisions(settings.auth, user, groups, said))
     except CannotAuthenticate as error:
         stop(str(error), 2)
     wanted = CATALOG if action == "catalog" else access_to(repository, action)

@@ -20,6 +20,11 @@ groups:
 allow:
   - {name: base images, who: [everybody], repositories: [public/**], actions: [pull]}
   - {name: developers, who: [group:dev], repositories: [team/**], actions: [pull, push, delete]}
+  - name: releases
+    who: [{oidc: {issuer: github, ref: refs/heads/main}}]
+    repositories: [team/**]
+    actions: [push]
+  - {name: builders, who: [group:github:builders], repositories: [team/**], actions: [pull]}
   - {name: pipelines, who: [robot:ci], repositories: [team/app], actions: [pull]}
 deny:
   - {name: nothing goes, who: [everybody], repositories: [team/**], actions: [delete]}
@@ -36,7 +41,10 @@ def config(tmp_path: Path) -> Path:
     path.write_text(
         "version: 0.1\n"
         f"storage: {{filesystem: {{rootdirectory: {tmp_path / 'storage'}}}}}\n"
-        f"auth: {{builtin: {{keys: {tmp_path / 'keys'}, htpasswd: {users}, policy: {policy}}}}}\n"
+        "auth:\n"
+        "  builtin:\n"
+        f"    {{keys: {tmp_path / 'keys'}, htpasswd: {users}, policy: {policy}, issuers: [{{name: github,\n"
+        "     issuer: 'https://ci.example.com', audiences: [registry], require: {owner: [my-org]}}]}\n"
     )
     return path
 
@@ -62,12 +70,17 @@ def run(config: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         ("anonymous", "team/app", "pull", 1, ""),
         ("robot:ci", "team/app", "pull", 0, "pipelines"),
         ("robot:ci", "team/app", "push", 1, ""),
+        ("github:my-org/app --claim ref=refs/heads/main", "team/app", "push", 0, "releases"),
+        ("github:my-org/app --claim ref=refs/heads/next", "team/app", "push", 1, ""),
+        ("github:my-org/app", "team/app", "push", 1, ""),
+        ("github:my-org/app --group builders", "team/app", "pull", 0, "builders"),
     ],
 )
 def test_explain_says_yes_or_no_and_which_rule(
     run: Run, user: str, repository: str, action: str, code: int, rule: str
 ) -> None:
-    result = run("auth", "explain", user, repository, action)
+    who, *options = user.split()
+    result = run("auth", "explain", *options, who, repository, action)
     assert result.exit_code == code, result.output
     first = result.stdout.splitlines()[0]
     assert first.startswith("no: " if code else "yes: ")
@@ -113,6 +126,12 @@ def test_a_token_is_shown_once_listed_and_taken_back(run: Run) -> None:
         (("token", "create", "ci", "--scope", "nonsense"), 1, "nonsense"),
         (("token", "create", "ci", "--days", "0"), 2, "--days"),
         (("token", "revoke", "unknown"), 1, "no token 'unknown'"),
+        (
+            ("auth", "explain", "gitlab:x", "team/app", "pull"),
+            2,
+            "it has github. No user has a colon",
+        ),
+        (("auth", "explain", "alice", "team/app", "pull", "--claim", "x"), 2, "written NAME=VALUE"),
     ],
 )
 def test_what_cannot_be_is_one_line(run: Run, words: list[str], code: int, says: str) -> None:
