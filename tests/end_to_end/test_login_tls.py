@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from auth.making import htpasswd_line
+from tests.auth.issuer import Issuer
 from tests.support import access, clients
 from tests.support.balancers import nginx
 from tests.support.certificates import Authority
@@ -27,7 +29,6 @@ from tests.support.servers import Server, free_port, holdfast
 from tests.support.tokenserver import ISSUER, SERVICE, WRONG_PASSWORD, TokenServer, token_server
 from tests.support.visitors import Visitor, WithContainerd, WithDocker, WithPodman, WithSkopeo
 
-# Failures are counted by account, so each client fails with one of its own.
 USERS = ("alice", "bob", "docker", "skopeo", "podman", "containerd")
 PASSWORDS = {user: f"{user}-secret" for user in USERS}
 RIGHTS = {"alice": frozenset(("pull", "push")), "bob": frozenset(("pull",))}
@@ -38,6 +39,16 @@ allow:
     repositories: [team/**]
     actions: [pull, push]
   - who: [user:bob]
+    repositories: [team/**]
+    actions: [pull]
+"""
+JOBS = """\
+version: 1
+allow:
+  - who: [{oidc: {issuer: ci, ref: refs/heads/main}}]
+    repositories: [team/**]
+    actions: [pull, push]
+  - who: [oidc:ci]
     repositories: [team/**]
     actions: [pull]
 """
@@ -59,6 +70,20 @@ class Guarded:
     authority: Authority
     servers: list[Server]
     tokens: TokenServer
+    issuer: Issuer
+
+    def credentials(self, user: str) -> tuple[str, str]:
+        """What a client logs in with as alice, who may push, or as bob, who may pull."""
+        if self.mode != "oidc":
+            return user, PASSWORDS[user]
+        branch = {"alice": "main", "bob": "next"}[user]
+        return "oidc", self.issuer.token(ref=f"refs/heads/{branch}")
+
+    def wrong_credentials(self, client: str) -> tuple[str, str]:
+        """Failures are counted by account, so each client fails with one of its own."""
+        if self.mode != "oidc":
+            return client, "guess"
+        return "oidc", self.issuer.token(aud="somebody else")
 
     def ask(
         self, method: str, path: str, headers: Mapping[str, str] | None = None
@@ -75,9 +100,9 @@ class Guarded:
 
     def authorization(self, scope: str) -> dict[str, str]:
         """What alice shows."""
-        if self.mode == "token":
+        if self.mode in ("token", "silly"):
             return {"Authorization": f"Bearer {self.tokens.token('alice', [scope])}"}
-        shown = base64.b64encode(f"alice:{PASSWORDS['alice']}".encode()).decode()
+        shown = base64.b64encode(":".join(self.credentials("alice")).encode()).decode()
         basic = {"Authorization": f"Basic {shown}"}
         if self.mode == "htpasswd":
             return basic
@@ -106,7 +131,7 @@ def docker(names: Names) -> Iterator[Docker]:
         yield engine
 
 
-@pytest.fixture(scope="module", params=["builtin", "htpasswd", "token"])
+@pytest.fixture(scope="module", params=["builtin", "oidc", "htpasswd", "token", "silly"])
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -126,7 +151,10 @@ def guarded(
                 PASSWORDS, RIGHTS, tls=authority.issue("tokens", TOKENS, "::1"), name=TOKENS
             )
         )
-        auth = {mode: section(mode, directory, tokens, authority)}
+        issuer = Issuer(time.time)
+        running.callback(issuer.close)
+        kind = "builtin" if mode == "oidc" else mode
+        auth = {kind: section(mode, directory, tokens, authority, issuer)}
         if request.param == "direct":
             certificate, key = authority.issue("registry", REGISTRY, "::1")
             http = {
@@ -155,7 +183,7 @@ def guarded(
                 )
             )
             servers, port = [node.server for node in both], front.tls_port
-        yield Guarded(mode, f"{REGISTRY}:{port}", port, authority, servers, tokens)
+        yield Guarded(mode, f"{REGISTRY}:{port}", port, authority, servers, tokens, issuer)
     for server in servers:
         assert access.failures(server) == []
         assert "-secret" not in server.output()
@@ -163,11 +191,23 @@ def guarded(
 
 
 def section(
-    mode: str, directory: Path, tokens: TokenServer, authority: Authority
+    mode: str, directory: Path, tokens: TokenServer, authority: Authority, issuer: Issuer
 ) -> dict[str, Any]:
     users, policy = directory / "users", directory / "policy.yml"
     users.write_text("\n".join(htpasswd_line(*one, 4) for one in PASSWORDS.items()) + "\n")
-    policy.write_text(POLICY)
+    policy.write_text(JOBS if mode == "oidc" else POLICY)
+    if mode == "silly":
+        return {"realm": tokens.realm, "service": SERVICE}
+    if mode == "oidc":
+        trusted = {
+            "name": "ci",
+            "issuer": issuer.url,
+            "audiences": ["registry.example.com"],
+            "require": {"repository_owner": ["my-org"]},
+            "username": "{repository}",
+            "claims": ["ref"],
+        }
+        return {"policy": str(policy), "keys": str(directory / "keys"), "issuers": [trusted]}
     if mode == "token":
         port = tokens.url.rpartition(":")[2]
         return {
@@ -202,26 +242,27 @@ def test_they_log_in_push_pull_and_are_refused(
     image = f"{guarded.address}/team/{client}:1"
     config = visitor.make(image)
 
-    stranger = visitor.log_in("alice", PASSWORDS["alice"])
+    stranger = visitor.log_in(*guarded.credentials("alice"))
     assert stranger.code != 0
     assert "certificate signed by unknown authority" in stranger.text
     visitor.trust(guarded.authority.certificate)
 
-    wrong = visitor.log_in(client, "guess")
+    wrong = visitor.log_in(*guarded.wrong_credentials(client))
     assert wrong.code != 0
     assert of_a_wrong_password(client, guarded.mode) in wrong.text
 
-    done(visitor.log_in("bob", PASSWORDS["bob"]))
-    refused = visitor.push(image)
-    assert refused.code != 0
-    assert of_a_refusal(client, guarded.mode) in refused.text
+    done(visitor.log_in(*guarded.credentials("bob")))
+    if guarded.mode != "silly":  # which refuses nobody who shows something
+        refused = visitor.push(image)
+        assert refused.code != 0
+        assert of_a_refusal(client, guarded.mode) in refused.text
 
-    done(visitor.log_in("alice", PASSWORDS["alice"]))
+    done(visitor.log_in(*guarded.credentials("alice")))
     done(visitor.push(image))
     manifest = guarded.manifest(f"team/{client}")
     assert json.loads(manifest)["config"]["digest"] == config
 
-    done(visitor.log_in("bob", PASSWORDS["bob"]))
+    done(visitor.log_in(*guarded.credentials("bob")))
     pulled, digest = visitor.pull(image)
     done(pulled)
     assert digest == sha256(manifest)
@@ -237,7 +278,9 @@ def of_a_wrong_password(client: str, mode: str) -> str:
         return "invalid username/password"
     if client == "docker" and mode == "builtin":
         return "unauthorized: The user name or the password is wrong."
-    if client == "docker" and mode == "token":
+    if client == "docker" and mode == "oidc":
+        return "unauthorized: The token is for another service (aud)."
+    if client == "docker" and mode in ("token", "silly"):
         return f"unauthorized: {WRONG_PASSWORD}"
     return "401 Unauthorized"
 
@@ -258,6 +301,8 @@ def test_addresses_are_of_https(guarded: Guarded) -> None:
     challenge = guarded.ask("GET", "/v2/").headers["www-authenticate"]
     realms = {
         "builtin": f'Bearer realm="https://{guarded.address}/auth/token"',
+        "oidc": f'Bearer realm="https://{guarded.address}/auth/token"',
+        "silly": f'Bearer realm="{guarded.tokens.realm}"',
         "token": f'Bearer realm="{guarded.tokens.realm}"',
         "htpasswd": 'Basic realm="Holdfast"',
     }
