@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from registry.responses import ByteRange, ContentResponse
 from registry.server.context import WorkerContext
 from registry.server.lifecycle import Lifecycle
 from registry.server.outlet import Outlet
-from tests.registry.server.harness import settings
+from registry.threads import Threads
+from storage.driver import ObjectInfo
+from tests.registry.server.harness import routed, settings
+from tests.registry.server.tls_harness import Files, secured
 
 STEP = 64 * 1024
 MEGABYTE = 1024 * 1024
@@ -69,3 +77,58 @@ def test_without_tls_nothing_is_cut() -> None:
     transport = Transport(secure=False)
     outlet(transport).write(b"head", bytes(MEGABYTE))
     assert transport.vectors == [[b"head", bytes(MEGABYTE)]]
+
+
+class Stored:
+    """A `storage.driver.Reader` of so many bytes; it notes what is asked of it."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self.info = ObjectInfo("a blob", size, 0.0)
+        self.reads: list[int] = []
+        self._file = file
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self.reads.append(length)
+        return os.pread(self._file.fileno(), length, offset)
+
+    def close(self) -> None:
+        return
+
+
+def test_a_pull_over_tls_moves_a_mebibyte_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: a hop to a thread, and a message to the server, for each MiB and no more."""
+    content = os.urandom(MEGABYTE) * 8 + b"the end"
+    written: list[int] = []
+    write = Outlet.write
+
+    def noted(outlet: Outlet, *pieces: bytes) -> None:
+        written.append(sum(map(len, pieces)))
+        write(outlet, *pieces)
+
+    monkeypatch.setattr(Outlet, "write", noted)
+    threads = Threads(2, 30)
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        stored = Stored(file, len(content))
+
+        async def blob(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = {"Content-Length": str(len(content))}
+            whole = ByteRange(0, len(content))
+            response = ContentResponse(stored, whole, threads, 200, headers)
+            await response.begin(scope)
+            await response(scope, receive, send)
+
+        files = Files(tmp_path)
+        with secured(routed({"/blob": blob}), files.settings()) as server:
+            with server.client(files.client_context()) as client:
+                answer = client.ask(b"GET /blob HTTP/1.1\r\nHost: a\r\n\r\n")
+    threads.close()
+    assert answer.body == content
+    assert stored.reads == [MEGABYTE] * 8 + [len(b"the end")]
+    assert [size >= MEGABYTE for size in written] == [True] * 8 + [False]
