@@ -64,6 +64,8 @@ class RequestRecord:
     client: str = ""
     scheme: str = "http"
     request_id: str = ""
+    handed_over: int = 0
+    """Bytes that the proxy sends in place of this answer's body."""
 
 
 def record_of(scope: Scope) -> RequestRecord:
@@ -152,6 +154,7 @@ class Observe:
             seconds=seconds,
             received=received,
             sent=watch.sent,
+            handed_over=record.handed_over,
         )
         level = logging.DEBUG if record.route in QUIET_ROUTES else logging.INFO
         if not self._access_log or not _access.isEnabledFor(level):
@@ -170,6 +173,8 @@ class Observe:
             "client": record.client,
             "user_agent": _user_agent(scope),
         }
+        if record.handed_over:
+            fields["bytes_handed_over"] = record.handed_over
         if record.error_code:
             fields["error_code"] = record.error_code
         log_request(_access, level, fields)

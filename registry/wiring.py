@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from auth.audit import Audit
 from auth.model import Authorizer
+from registry.acceleration import Acceleration
 from registry.api.call import Policy, Services
 from registry.api.health import health_routes
 from registry.api.token import token_routes
@@ -298,6 +299,7 @@ class _Worker:
                 networks=[str(network) for network in settings.storage.redirect.disablefor],
                 agents=settings.storage.redirect.disableforagents,
             ),
+            acceleration=Acceleration(prefix) if (prefix := settings.http.accelredirect) else None,
             pulls=pulls,
             audited=metrics.audited,
         )

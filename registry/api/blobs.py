@@ -7,8 +7,10 @@ from functools import lru_cache, partial
 
 from starlette.responses import Response
 
+from registry.acceleration import HEADER as ACCEL_REDIRECT
 from registry.api.call import Call, Handlers
 from registry.errors import record, respond
+from registry.middleware import record_of
 from registry.parsing import parse_etags
 from registry.redirects import LIFETIME
 from registry.responses import (
@@ -60,18 +62,22 @@ async def head(call: Call) -> Response:
 
 async def get(call: Call) -> Response:
     digest = call.target.digest
-    if (elsewhere := await _redirected(call, digest)) is not None:
-        return elsewhere
+    try:
+        elsewhere = await _redirected(call, digest) or await _accelerated(call, digest)
+        return elsewhere or await _served(call, digest)
+    except Unsatisfiable as error:
+        record(call.request, error.code)
+        return respond(error, {"Content-Range": f"bytes */{error.size}"})
+
+
+async def _served(call: Call, digest: Digest) -> Response:
+    """The bytes, through this process. Raises Unsatisfiable."""
     blob, reader = await call.look_up(lambda repository: repository.blobs.open(digest), _let_go)
     try:
         if (unchanged := _not_modified(call, digest)) is not None:
             reader.close()
             return unchanged
         span = parse_range(_range(call, digest), blob.size)
-    except Unsatisfiable as error:
-        reader.close()
-        record(call.request, error.code)
-        return respond(error, {"Content-Range": f"bytes */{error.size}"})
     except BaseException:  # a cancelled request, too, must not leave the file open
         reader.close()
         raise
@@ -107,6 +113,25 @@ async def _redirected(call: Call, digest: Digest) -> Response | None:
         "Cache-Control": "no-store",
     }
     return Response(status_code=307, headers=headers)
+
+
+async def _accelerated(call: Call, digest: Digest) -> Response | None:
+    """The place of the file, for a proxy that sends it, or None. Raises Unsatisfiable.
+
+    What of it is sent the proxy finds in the request; status and length are for the log.
+    """
+    acceleration = call.services.acceleration
+    if acceleration is None or not acceleration.wanted(call.request):
+        return None
+    blob = await call.look_up(lambda repository: repository.blobs.stat(digest))
+    if (unchanged := _not_modified(call, digest)) is not None:
+        return unchanged
+    span = parse_range(_range(call, digest), blob.size)
+    length = blob.size if span is None else span.length
+    record_of(call.request.scope).handed_over = length
+    headers = {**_headers(digest, 0), ACCEL_REDIRECT: acceleration.place(blob.stored)}
+    del headers["Accept-Ranges"]  # nginx says that too, and passes this on
+    return Response(status_code=200 if span is None else 206, headers=headers)
 
 
 async def delete(call: Call) -> Response:

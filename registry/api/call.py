@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auth.model import Authorizer, Identity
+from registry.acceleration import Acceleration
 from registry.access import RULES
 from registry.errors import MethodNotAllowed, UnsupportedEncoding
 from registry.forwarded import Links
@@ -59,6 +60,8 @@ class Services:
     authorizer: Authorizer
     policy: Policy = field(default_factory=Policy)
     redirects: Redirects = field(default_factory=Redirects)
+    acceleration: Acceleration | None = None
+    """Where nginx may be told of files."""
     pulls: LastPulls | None = None
     """Where retention asks for last pulls."""
     audited: Callable[[str], None] = lambda _: None

@@ -18,6 +18,7 @@ from registry.config.values import as_switch, split_address
 
 VERSION: Final = "0.1"
 
+_OF_THE_API: Final = ("/v2/", "/auth/")
 _LONGEST_SOCKET = 107  # bytes in sockaddr_un on Linux, less the final NUL
 
 Plain = dict[str, Any]
@@ -164,6 +165,26 @@ def _proxy_protocol(plain: Plain, findings: Findings) -> None:
         )
 
 
+def _accel_redirect(plain: Plain, findings: Findings) -> None:
+    http = _below(plain, "http")
+    path, prefix = ("http", "accelredirect"), http.get("accelredirect")
+    if not prefix:
+        return
+    if not http.get("trustedproxies"):
+        findings.problem(
+            path, "lets nobody send blobs; list the addresses of nginx in http.trustedproxies"
+        )
+    if "filesystem" not in _below(plain, "storage"):
+        findings.problem(
+            path, "needs storage.filesystem, in a directory that nginx reads too; remove it"
+        )
+    if not str(prefix).strip("/") or f"{prefix}/".startswith(_OF_THE_API):
+        findings.problem(
+            path,
+            "is a path that clients ask for; choose one for nginx alone, such as /holdfast-blobs/",
+        )
+
+
 def _platforms(plain: Plain, findings: Findings) -> None:
     indexes = _below(plain, "validation", "manifests", "indexes")
     if str(indexes.get("platforms", "")).casefold() == "list" and not indexes.get("platformlist"):
@@ -220,6 +241,7 @@ _RULES: Final[tuple[Callable[[Plain, Findings], None], ...]] = (
     _tls,
     _realm,
     _proxy_protocol,
+    _accel_redirect,
     _platforms,
     _deprecated,
     _without_effect,

@@ -127,6 +127,7 @@ class Http(Section):
     workers: Annotated[int, whole(0, 512)] = 0
     trustedproxies: list[Network] = Field(default_factory=list)
     proxyprotocol: Switch = False
+    accelredirect: Prefix = ""
     headers: Headers = Field(default_factory=dict)
     limits: Limits = Field(default_factory=Limits)
     tls: Tls = Field(default_factory=Tls)

@@ -119,7 +119,15 @@ class Metrics:
         self._access_problems: Callable[[], Sequence[str]] = tuple
 
     def observe(
-        self, *, route: str, method: str, status: int, seconds: float, received: int, sent: int
+        self,
+        *,
+        route: str,
+        method: str,
+        status: int,
+        seconds: float,
+        received: int,
+        sent: int,
+        handed_over: int = 0,
     ) -> None:
         """Count one request. `route` is a name of ours; an unknown `method` is counted as OTHER."""
         if method not in _METHODS:
@@ -130,6 +138,7 @@ class Metrics:
             tally.seconds += seconds
             tally.received += received
             tally.sent += sent
+            tally.handed_over += handed_over
 
     def cache_request(self, cache: str, *, hit: bool) -> None:
         """Count one question to the cache called `cache`."""

@@ -55,6 +55,12 @@ class Series:
         self._sent: Counter = Counter(
             "holdfast_response_bytes_total", "Bytes of response bodies.", ("route",), registry=own
         )
+        self._handed_over: Counter = Counter(
+            "holdfast_handed_over_bytes_total",
+            "Bytes of response bodies that nginx sent from the disk itself (X-Accel-Redirect).",
+            ("route",),
+            registry=own,
+        )
         self._cache: Counter = Counter(
             "holdfast_cache_requests_total",
             "Questions put to a cache.",
@@ -122,6 +128,8 @@ class Series:
                 self._received.labels(route).inc(tally.received)
             if tally.sent:
                 self._sent.labels(route).inc(tally.sent)
+            if tally.handed_over:
+                self._handed_over.labels(route).inc(tally.handed_over)
         for (driver, operation, result), tally in counted.operations.items():
             self._operations.labels(driver, operation, result).inc(tally.count)
             self._operation_durations.labels(driver, operation).add(tally)

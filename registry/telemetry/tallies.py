@@ -17,13 +17,14 @@ DRIVER_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5
 class Tally:
     """One series: how many took how long, and the bytes they moved. Each is in exactly one bucket."""
 
-    __slots__ = ("buckets", "received", "seconds", "sent")
+    __slots__ = ("buckets", "handed_over", "received", "seconds", "sent")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.buckets = [0] * (len(bounds) + 1)
         self.seconds = 0.0
         self.received = 0
         self.sent = 0
+        self.handed_over = 0
 
     @property
     def count(self) -> int:

@@ -70,7 +70,8 @@ def balancing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancing]:
 
         def balance(name: str, behind: list[Node]) -> Balancer:
             directory = tmp_path_factory.mktemp(name)
-            return running.enter_context(BALANCERS[name](directory, [node.port for node in behind]))
+            ports, root = [node.port for node in behind], behind[0].storage.root
+            return running.enter_context(BALANCERS[name](directory, ports, root=root))
 
         yield balance
 

@@ -7,11 +7,13 @@ operator replaces. Each replacement must find what it replaces, so the files can
 from __future__ import annotations
 
 import contextlib
+import getpass
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tests.support.certificates import Authority
 from tests.support.engines import program
@@ -19,6 +21,8 @@ from tests.support.s3 import await_answer
 from tests.support.servers import free_port
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+ACCELERATED = {"http": {"accelredirect": "/holdfast-blobs/"}}
+"""For nodes behind nginx, which then sends blobs from the disk itself."""
 NODES = ("registry-1.internal:5000", "registry-2.internal:5000")
 """The nodes, as both files call them."""
 
@@ -52,11 +56,19 @@ class Balancer:
         return self.log.read_text(errors="replace")
 
 
-Balancing = Callable[[Path, Sequence[int]], AbstractContextManager[Balancer]]
-"""Starts a balancer in a directory of its own, in front of two nodes on these loopback ports."""
+class Balancing(Protocol):
+    def __call__(
+        self, directory: Path, nodes: Sequence[int], *, root: Path | None = None
+    ) -> AbstractContextManager[Balancer]:
+        """Starts a balancer in a directory of its own, in front of two nodes on these loopback ports.
+
+        `root` is the tree of nodes that are ACCELERATED, which HAProxy has no use for.
+        """
+
 
 _NGINX = """
 daemon off;
+user {user};
 pid {directory}/pid;
 worker_processes 1;
 error_log stderr warn;
@@ -89,8 +101,14 @@ def nginx(
     authority: Authority | None = None,
     tls_host: str = "127.0.0.1",
     name: str = "127.0.0.1",
+    root: Path | None = None,
+    user: str = "",
 ) -> Iterator[Balancer]:
-    """`name` is what the certificate is for, `tls_host` where it is shown."""
+    """`name` is what the certificate is for, `tls_host` where it is shown.
+
+    `root` is the storage's directory, for nodes that are ACCELERATED, and `user` who reads it: by default
+    who runs the tests.
+    """
     executable = program("nginx")
     port, tls_port = free_port(), free_port()
     authority = authority or Authority(directory)
@@ -100,17 +118,20 @@ def nginx(
         "listen 443 ssl": f"listen {tls_host}:{tls_port} ssl",
         "/etc/nginx/registry.pem": str(certificate),
         "/etc/nginx/registry.key": str(key),
+        "/var/lib/registry/": f"{root or '/var/lib/registry'}/",
     }
     _fill_in("nginx.conf", nodes, replacements, directory / "holdfast.conf")
     main = directory / "nginx.conf"
-    main.write_text(_NGINX.format(directory=directory))
+    main.write_text(_NGINX.format(directory=directory, user=user or getpass.getuser()))
     command = [executable, "-p", str(directory), "-c", str(main)]
     with _running("nginx", command, directory, (port, tls_port), authority) as balancer:
         yield balancer
 
 
 @contextlib.contextmanager
-def haproxy(directory: Path, nodes: Sequence[int]) -> Iterator[Balancer]:
+def haproxy(
+    directory: Path, nodes: Sequence[int], *, root: Path | None = None
+) -> Iterator[Balancer]:
     executable = program("haproxy")
     port, tls_port = free_port(), free_port()
     authority = Authority(directory)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.balancers import BALANCERS
+from tests.support.balancers import ACCELERATED, BALANCERS
 from tests.support.nodes import Storage, bucket_of, nodes
 from tests.support.registry import Registry, Serving
 from tests.support.s3 import S3Store
@@ -44,11 +44,14 @@ def registry(
                 store: S3Store = request.getfixturevalue("rgw")
                 storage = bucket_of(store, running.enter_context(store.fresh()), directory)
             # No redirects to the bucket, because the suite looks at what the nodes themselves send.
-            both = running.enter_context(nodes(storage, storage={"redirect": {"disable": True}}))
+            config: dict[str, Any] = {"storage": {"redirect": {"disable": True}}}
+            if storage.root is not None:
+                config |= ACCELERATED
+            both = running.enter_context(nodes(storage, **config))
             servers.extend(node.server for node in both)
             place, ports = tmp_path_factory.mktemp(balancer), [node.port for node in both]
-            url = running.enter_context(BALANCERS[balancer](place, ports)).url
             root = storage.root
+            url = running.enter_context(BALANCERS[balancer](place, ports, root=root)).url
         registry = Registry(url, root, balancer, in_bucket)
         yield registry
         registry.close()

@@ -316,6 +316,10 @@ def test_strange_names_stay_on_one_line(load_text: Load) -> None:
             "http.tls.letsencrypt: this version obtains no",
         ),
         ("http: {proxyprotocol: true}", "http.proxyprotocol: believes the announcements of nobody"),
+        (
+            "http: {trustedproxies: [10.0.0.1], accelredirect: /blobs}",
+            "http.accelredirect: needs storage.filesystem",
+        ),
         ("http: {net: unix, addr: ''}", "http.addr: is missing; with http.net: unix"),
         (f"http: {{net: unix, addr: /{'a' * 107}}}", "http.addr: is longer than the 107 bytes"),
         ("http: {net: unix}", "http.addr: is missing"),
@@ -341,6 +345,28 @@ def test_strange_names_stay_on_one_line(load_text: Load) -> None:
 )
 def test_what_does_not_fit_together(problems_of: Problems, text: str, problem: str) -> None:
     (found,) = problems_of(f"{MINIMAL}{text}\n")
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("http", "problem"),
+    [
+        ("{accelredirect: /blobs}", "http.accelredirect: lets nobody send blobs"),
+        *(
+            (
+                f"{{trustedproxies: [10.0.0.1], accelredirect: {path}}}",
+                "http.accelredirect: is a path th",
+            )
+            for path in ("/", "/v2", "/v2/blobs/", "/auth/")
+        ),
+        (
+            "{trustedproxies: [10.0.0.1], accelredirect: blobs}",
+            "http.accelredirect: 'blobs' is not the",
+        ),
+    ],
+)
+def test_where_nginx_has_blobs(problems_of: Problems, http: str, problem: str) -> None:
+    (found,) = problems_of(f"version: 0.1\nstorage: filesystem\nhttp: {http}\n")
     assert found.startswith(problem)
 
 
