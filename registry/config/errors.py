@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from registry.config.section import variable_of
+
 KeyPath: TypeAlias = tuple[str, ...]
 
 
@@ -33,7 +35,7 @@ class Findings:
 
     def problem(self, path: KeyPath, sentence: str) -> None:
         self._blamed.add(path)
-        self.problems.append(self._line(path, sentence))
+        self.problems.append(self._line(path, _with_variable(path, sentence)))
 
     def warn(self, path: KeyPath, sentence: str) -> None:
         self.warnings.append(self._line(path, sentence))
@@ -61,6 +63,13 @@ class Findings:
         origin = self.origin(path)
         where = f" ({origin})" if origin else ""
         return f"{dotted(path)}: {sentence}{where}."
+
+
+def _with_variable(path: KeyPath, sentence: str) -> str:
+    """What is missing is often what a file of variables was to set."""
+    if not sentence.startswith("is missing") or path == ("version",):
+        return sentence
+    return f"{sentence}; its variable is {variable_of('.'.join(path))}"
 
 
 def dotted(path: KeyPath) -> str:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .listening import CannotListen, described, listen, unlisten
+from .notifying import tell_service_manager
 from .renewal import RenewableContext
 from .run import MakeApp, run_worker
 from .settings import ServerSettings
@@ -165,6 +166,8 @@ class _Parent:
         settings = self._settings
         delay = settings.draindelay if number == signal.SIGTERM else 0.0
         self._kill_at = time.monotonic() + delay + settings.draintimeout + _GRACE
+        longest = self._kill_at - time.monotonic() + _GRACE
+        tell_service_manager(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={longest * 1e6:.0f}")
         for worker in self._workers:
             worker.due = math.inf
         self._send(number)
@@ -189,6 +192,7 @@ class _Parent:
                 described(self._settings.addr),
                 len(self._workers),
             )
+            tell_service_manager("READY=1")
 
     def _reap(self) -> None:
         for worker in self._workers:
