@@ -90,7 +90,7 @@ def run(settings: Settings, driver: Driver, wanted: Wanted) -> int:
     elif not wanted.quiet and code != BUSY:
         for line in sentences(report):
             click.echo(line)
-    if wanted.textfile is not None:
+    if wanted.textfile is not None and code != BUSY:  # what is there tells of a run that was one
         _write_textfile(wanted.textfile, prometheus(report, finished=time.time(), exit_code=code))
     return code
 

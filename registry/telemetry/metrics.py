@@ -41,12 +41,13 @@ K = TypeVar("K", bound=Hashable)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 FLUSH_INTERVAL: Final = 1.0  # seconds
+METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+"""Those of requests that have names of their own; a client may send any."""
 
 log = logging.getLogger("holdfast.metrics")
 
 _VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX: Final = "holdfast-metrics-"
-_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 def prepare(directory: Path | None) -> Path:
@@ -130,7 +131,7 @@ class Metrics:
         handed_over: int = 0,
     ) -> None:
         """Count one request. `route` is a name of ours; an unknown `method` is counted as OTHER."""
-        if method not in _METHODS:
+        if method not in METHODS:
             method = "OTHER"
         with self._lock:
             tally = _tally(self._counted.requests, (route, method, status), REQUEST_BUCKETS)

@@ -121,7 +121,10 @@ def test_another_run_is_75(run: Run, config: Path, shop: Shop) -> None:
         layout.publication("other", 1),
         b'{"version":1,"filters":[],"lists":[],"doomed":[],"idle":false}',
     )
-    result = run(config)
+    metrics = config.with_name("gc.prom")
+    metrics.write_text("of the run before\n")
+    result = run(config, "--textfile", metrics)
+    assert metrics.read_text() == "of the run before\n"
     assert result.exit_code == 75
     assert "Another run, other, is at work" in result.stderr
     assert result.stdout == ""
