@@ -66,6 +66,7 @@ class RequestRecord:
     request_id: str = ""
     handed_over: int = 0
     """Bytes that the proxy sends in place of this answer's body."""
+    trace_id: str = ""
 
 
 def record_of(scope: Scope) -> RequestRecord:
@@ -177,6 +178,8 @@ class Observe:
             fields["bytes_handed_over"] = record.handed_over
         if record.error_code:
             fields["error_code"] = record.error_code
+        if record.trace_id:
+            fields["trace_id"] = record.trace_id
         log_request(_access, level, fields)
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -47,6 +47,7 @@ from registry.streaming import Threads, Uploading
 from registry.telemetry import leftovers, logs
 from registry.telemetry import metrics as telemetry
 from registry.telemetry.metrics import Metrics
+from registry.tracing.plan import CannotTrace, Plan, plan
 from registry.unserved import observer
 from registry.upload_tokens import UploadTokens
 from storage import secret
@@ -58,6 +59,9 @@ from storage.readable import check_readable
 from storage.remembered import Staleness
 from storage.repository import Store
 from storage.requirements import Requirements
+
+if TYPE_CHECKING:
+    from registry.tracing.spans import Tracing
 
 CORES = os.cpu_count() or 1
 DEFAULT_THREADS = 32
@@ -79,6 +83,7 @@ def serve(loaded: Loaded) -> int:
         driver = make_driver(settings, readonly=readonly)
         key = settings.http.secret.encode() or _kept_secret(driver, readonly)
         workers = _workers(settings)
+        traced = plan(settings.tracing, os.environ)
         _authentication(settings, driver, audit)  # what is wrong with it is to be said now
         log.info(
             "starting",
@@ -89,13 +94,13 @@ def serve(loaded: Loaded) -> int:
         )
         return serve_workers(
             _server_settings(settings, workers),
-            lambda lifecycle: _Worker(settings, driver, key, lifecycle).app(),
+            lambda lifecycle: _Worker(settings, driver, key, lifecycle, traced).app(),
             worker_died=telemetry.worker_died,
         )
     except (DriverError, RegistryError) as error:
         print(f"The storage cannot be used: {_cause(error)}", file=sys.stderr)  # noqa: T201
         return 1
-    except CannotAuthenticate as error:
+    except (CannotAuthenticate, CannotTrace) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
     finally:
@@ -181,13 +186,17 @@ class _Worker:
     bare_driver: Driver
     secret: bytes
     lifecycle: Lifecycle
+    traced: Plan | None = None
 
     def app(self) -> ASGIApp:
         settings = self.settings
         metrics = telemetry.metrics()
         threads = Threads(_threads(settings), settings.http.limits.storagetimeout)
-        recorder = threads.hearing(metrics.driver_recorder(self.bare_driver.name))
-        driver = ObservedDriver(self.bare_driver, recorder)
+        tracing = _tracing(self.traced)
+        record = metrics.driver_recorder(self.bare_driver.name)
+        if tracing is not None:
+            record = tracing.recorder(self.bare_driver.name, record)
+        driver = ObservedDriver(self.bare_driver, threads.hearing(record))
         check = settings.health.storagedriver
         readonly = settings.storage.maintenance.readonly.enabled
         works = partial(check_readable, self.bare_driver) if readonly else self.bare_driver.check
@@ -220,6 +229,8 @@ class _Worker:
                     await threads.run(pulls.write)
                 threads.close()
                 self.bare_driver.close()
+                if tracing is not None:
+                    await tracing.stop()
 
         self.lifecycle.on_unserved = observer(
             metrics, access_log=not settings.log.accesslog.disabled
@@ -241,7 +252,7 @@ class _Worker:
             lifespan=lifespan,
         )
         return Observe(
-            app,
+            app if tracing is None else tracing.app(app),
             metrics=metrics,
             access_log=not settings.log.accesslog.disabled,
             headers=[
@@ -322,6 +333,14 @@ class _Worker:
             work.append(keep_catalog(store.catalog_index, threads))
         loop = asyncio.get_running_loop()
         return [loop.create_task(item) for item in work]
+
+
+def _tracing(traced: Plan | None) -> Tracing | None:
+    if traced is None:
+        return None
+    from registry.tracing.spans import Tracing  # an optional part, and not there for everybody
+
+    return Tracing(traced)
 
 
 def _trust() -> None:

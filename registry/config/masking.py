@@ -29,7 +29,7 @@ def is_secret(path: tuple[str, ...]) -> bool:
         return False
     if _SECRET.search(path[-1]):
         return True
-    return path[-1] == "headers" and path[0] in ("health", "notifications")
+    return path[-1] == "headers" and path[0] in ("health", "notifications", "tracing")
 
 
 def mask_urls(text: str) -> str:

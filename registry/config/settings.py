@@ -20,6 +20,7 @@ from registry.config.retention import Retention
 from registry.config.section import Section
 from registry.config.service import Catalog, Health, Level, Log, Tags, Uploads, Validation
 from registry.config.storage import Filesystem, Storage
+from registry.config.tracing import Tracing
 from registry.config.values import Text
 
 
@@ -39,6 +40,7 @@ class Settings(Section):
     uploads: Uploads = Field(default_factory=Uploads)
     gc: Gc = Field(default_factory=Gc)
     retention: Retention = Field(default_factory=Retention)
+    tracing: Tracing = Field(default_factory=Tracing)
     notifications: Notifications | None = None
     proxy: Proxy | None = None
     redis: Redis | None = None
