@@ -2,6 +2,7 @@
 
 A request to the API goes parse -> does the resource have this method -> may the caller -> is the registry
 read-only -> handler. Nothing is looked up, and no byte of the body is read, before the third is passed.
+OPTIONS is answered after the first, from nothing but the table of methods.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from registry.errors import (
     on_http_exception,
     on_registry_error,
 )
-from registry.parsing import Kind, Query, parse_target
+from registry.parsing import Kind, Query, Target, parse_target
 from registry.streaming import ClientGone
 from storage.model.errors import RegistryError
 
@@ -73,6 +74,8 @@ class Api:
         record.route = target.kind.value
         if target.named:
             record.repository = str(target.name)
+        if method == "OPTIONS":
+            return _options(target)
         asking = asking_of(scope, self._services.links)
         identity = await access.authorize(self._services.authorizer, asking, target, method)
         record.user = identity.name
@@ -87,6 +90,16 @@ class Api:
         if method not in {"GET", "HEAD"}:
             audit.done(call, response)
         return response
+
+
+def _options(target: Target) -> Response:
+    """What a resource of this kind takes, for whoever asks, and with it http.headers.
+
+    A browser asks before it lets a page of another origin send the request itself, and names nobody
+    then. Whether there is such a resource is not looked up.
+    """
+    allowed = ", ".join(sorted(access.RULES[target.kind]))
+    return Response(headers={"Allow": allowed, "Content-Length": "0"})
 
 
 async def _root(request: Request) -> Response:

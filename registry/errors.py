@@ -10,11 +10,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from registry.parsing import NotATarget, QueryInvalid
+from registry.parsing import NotATarget, QueryInvalid, QueryTooLong
 from registry.responses import Unsatisfiable
 from storage.model import errors
 
 log = logging.getLogger("holdfast.errors")
+
+
+class UnsupportedEncoding(errors.Unsupported):
+    """The body is compressed; the registry never unpacks (415)."""
+
+
+class TooManyTags(errors.ManifestInvalid):
+    """More than one push sets (414, distribution-spec "Pushing Manifests")."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"One push sets at most {limit} tags. Set the others by another push.")
+
 
 STATUS: Mapping[type[errors.RegistryError], int] = {
     errors.RegistryError: 500,
@@ -40,12 +52,11 @@ STATUS: Mapping[type[errors.RegistryError], int] = {
     errors.Unavailable: 503,
     NotATarget: 404,
     QueryInvalid: 400,
+    QueryTooLong: 414,
+    TooManyTags: 414,
+    UnsupportedEncoding: 415,
     Unsatisfiable: 416,
 }
-
-
-class UnsupportedEncoding(errors.Unsupported):
-    """The body is compressed; the registry never unpacks (415)."""
 
 
 class MethodNotAllowed(errors.Unsupported):
@@ -57,8 +68,6 @@ class MethodNotAllowed(errors.Unsupported):
 
 
 def status_of(error: errors.RegistryError) -> int:
-    if isinstance(error, UnsupportedEncoding):
-        return 415
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 

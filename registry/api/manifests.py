@@ -7,6 +7,7 @@ from functools import lru_cache
 from starlette.responses import Response
 
 from registry.api.call import Call, Handlers
+from registry.errors import TooManyTags
 from registry.parsing import parse_etags, parse_expectation
 from registry.responses import EncodedResponse, RawHeaders, encoded, etag, warning
 from registry.streaming import read_at_most
@@ -52,7 +53,7 @@ async def put(call: Call) -> Response:
     if tags and isinstance(reference, Tag):
         raise ManifestInvalid("The tag parameter goes with a push by digest, not by tag.")
     if len(tags) > TAGS_AT_ONCE:
-        raise ManifestInvalid(f"One push sets at most {TAGS_AT_ONCE} tags.")
+        raise TooManyTags(TAGS_AT_ONCE)
     expected = parse_expectation(call.header("if-match"), call.header("if-none-match"))
     call.threads.require()
     content = await read_at_most(call.body(), SIZE_LIMIT)

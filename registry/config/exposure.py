@@ -27,8 +27,8 @@ def check_exposure(settings: Settings, insecure_anonymous: bool) -> str | None:
     where = "every interface" if not endpoint.host else endpoint.host
     return (
         f"http.addr is {settings.http.addr} ({where}) and there is no authentication: anyone who "
-        f"reaches this port could {acts}. Set http.addr to a loopback address such as "
-        f"127.0.0.1:{endpoint.port}, or pass --insecure-anonymous if that is what you want."
+        f"reaches this port could {acts}. Configure auth, or set http.addr to a loopback address such "
+        f"as 127.0.0.1:{endpoint.port}, or pass --insecure-anonymous if that is what you want."
     )
 
 

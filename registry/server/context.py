@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Final, Protocol
 
 from .lifecycle import Lifecycle
+from .response_head import spelled
 from .settings import ServerSettings
 
 NEVER: Final = math.inf
@@ -69,7 +70,9 @@ class WorkerContext:
     def common(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The lines of the headers every response has; the server makes a new list every second."""
         if headers is not self._common_of:
-            self._common = b"".join(b"%b: %b\r\n" % header for header in headers)
+            self._common = b"".join(
+                b"%b: %b\r\n" % (spelled(name), value) for name, value in headers
+            )
             self._common_of = headers
         return self._common
 

@@ -2,12 +2,16 @@
 
 A response ends where its head says it does: by Content-Length, by chunked coding, or, for an HTTP/1.0
 client and a body of unknown length, by the end of the connection (RFC 9112, section 6.3).
+
+Names of headers have no case, but scripts do: many look for `Docker-Content-Digest:` as registries in
+Go write it. So names are written in that way, whatever the application calls them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -16,6 +20,12 @@ _STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
     for status in range(200, 600)
 }
+
+
+@lru_cache(maxsize=256)
+def spelled(name: bytes) -> bytes:
+    """A header's name as Go writes it: `etag` is `Etag`, `oci-subject` is `Oci-Subject`."""
+    return name.title()
 
 
 @dataclass(slots=True)
@@ -59,25 +69,25 @@ def render(
         elif name == b"connection":
             keep_alive = keep_alive and b"close" not in value.lower()
             continue
-        parts += (name, b": ", value, b"\r\n")
+        parts += (spelled(name), b": ", value, b"\r\n")
         lines += 1
     chunked = False
     if length is None and not bodiless:
         if whole is not None:
             length = whole
-            parts.append(b"content-length: %d\r\n" % whole)
+            parts.append(b"Content-Length: %d\r\n" % whole)
             lines += 1
         elif old:
             keep_alive = False
         else:
             chunked = True
-            parts.append(b"transfer-encoding: chunked\r\n")
+            parts.append(b"Transfer-Encoding: chunked\r\n")
             lines += 1
     if not keep_alive:
-        parts.append(b"connection: close\r\n")
+        parts.append(b"Connection: close\r\n")
         lines += 1
     elif old:
-        parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"Connection: keep-alive\r\n")
         lines += 1
     parts.append(b"\r\n")
     data = b"".join(parts)

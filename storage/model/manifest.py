@@ -114,7 +114,9 @@ def _index(document: dict[str, Any]) -> tuple[tuple[Descriptor, ...], tuple[Desc
 
 
 def _descriptors(document: dict[str, Any], key: str) -> Iterator[Descriptor]:
-    values = document.get(key)
+    values = document.get(key, "")
+    if values is None:  # as clients in Go write a list that they never began
+        values = []
     if not isinstance(values, list):
         raise ManifestInvalid(f"The manifest's {key!r} is missing or not a list.")
     return (Descriptor.parse(value, f"{key}[{number}]") for number, value in enumerate(values))

@@ -11,12 +11,13 @@ import pytest
 from registry.errors import (
     STATUS,
     MethodNotAllowed,
+    TooManyTags,
     UnsupportedEncoding,
     on_registry_error,
     respond,
     status_of,
 )
-from registry.parsing import NotATarget, QueryInvalid
+from registry.parsing import NotATarget, QueryInvalid, QueryTooLong
 from registry.responses import Unsatisfiable
 from storage.model import errors
 from storage.model.errors import RegistryError
@@ -49,6 +50,8 @@ EXAMPLES: list[tuple[RegistryError, int, str]] = [
     (MethodNotAllowed("Bad.", ["PUT", "GET"]), 405, "UNSUPPORTED"),
     (NotATarget("Bad."), 404, "NAME_UNKNOWN"),
     (QueryInvalid("Bad."), 400, "UNSUPPORTED"),
+    (QueryTooLong("Bad."), 414, "UNSUPPORTED"),
+    (TooManyTags(5), 414, "MANIFEST_INVALID"),
     (Unsatisfiable(5), 416, "RANGE_INVALID"),
 ]
 

@@ -70,24 +70,26 @@ class Document:
     content: bytes
     media_type: str
     blobs: tuple[Blob, ...] = ()
+    algorithm: str = "sha256"
 
     @property
     def digest(self) -> str:
-        return digest_of(self.content)
+        return digest_of(self.content, self.algorithm)
 
     def descriptor(self, **more: Any) -> dict[str, Any]:
-        return Blob(self.content, self.media_type).descriptor(**more)
+        return Blob(self.content, self.media_type, self.algorithm).descriptor(**more)
 
 
 def image(
     *layers: bytes,
     config: Blob | None = None,
     media_type: str = mediatype.OCI_MANIFEST,
+    algorithm: str = "sha256",
     **fields: Any,
 ) -> Document:
     """A manifest that nobody has pushed yet, unless `config` says which it is."""
-    config = config or Blob(json.dumps({"id": uuid.uuid4().hex}).encode(), CONFIG)
-    blobs = [Blob(layer) for layer in layers]
+    config = config or Blob(json.dumps({"id": uuid.uuid4().hex}).encode(), CONFIG, algorithm)
+    blobs = [Blob(layer, algorithm=algorithm) for layer in layers]
     document = {
         "schemaVersion": 2,
         "mediaType": media_type,
@@ -95,17 +97,22 @@ def image(
         "layers": [blob.descriptor() for blob in blobs],
         **fields,
     }
-    return Document(json.dumps(document).encode(), media_type, (config, *blobs))
+    return Document(json.dumps(document).encode(), media_type, (config, *blobs), algorithm)
 
 
-def index(*children: Document, media_type: str = mediatype.OCI_INDEX, **fields: Any) -> Document:
+def index(
+    *children: Document,
+    media_type: str = mediatype.OCI_INDEX,
+    algorithm: str = "sha256",
+    **fields: Any,
+) -> Document:
     document = {
         "schemaVersion": 2,
         "mediaType": media_type,
         "manifests": [child.descriptor() for child in children],
         **fields,
     }
-    return Document(json.dumps(document).encode(), media_type)
+    return Document(json.dumps(document).encode(), media_type, (), algorithm)
 
 
 @dataclass
@@ -276,6 +283,15 @@ def receive(connection: socket.socket, method: str) -> RawResponse:
     response.begin()
     content = response.read()
     return RawResponse(response.status, httpx.Headers(response.getheaders()), content)
+
+
+def first_status(url: str, head: bytes) -> int:
+    """That of the first answer, 100 Continue included, to a head after which nothing is sent."""
+    with connect(url) as connection:
+        connection.sendall(head)
+        line = connection.makefile("rb").readline()
+        assert line.startswith(b"HTTP/1.1 "), line
+        return int(line.split(b" ", 2)[1])
 
 
 def request_head(method: str, target: str, **headers: str | int) -> bytes:

@@ -24,6 +24,7 @@ from tests.support.registry import (
     a_name,
     connect,
     digest_of,
+    first_status,
     image,
     index,
     receive,
@@ -149,8 +150,11 @@ for last in LASTS:
         TARGETS[f"last={last[:20]} {resource[:12]}"] = Target(
             f"/v2/{resource}?last={last}", 400, "PAGINATION_NUMBER_INVALID"
         )
-for query in ("n=%ff", "%c0%ae", "&".join(["a=1"] * 201)):
+for query in ("n=%ff", "%c0%ae"):
     TARGETS[f"query {query[:20]}"] = Target(f"/v2/_catalog?{query}", 400, "UNSUPPORTED")
+TARGETS["query of 201 fields"] = Target(
+    f"/v2/_catalog?{'&'.join(['a=1'] * 201)}", 414, "UNSUPPORTED"
+)
 for algorithm in ("md5", "sha1", "SHA256", "sha256%00"):
     TARGETS[f"digest-algorithm {algorithm}"] = Target(
         f"/v2/{{home}}/blobs/uploads/?digest-algorithm={algorithm}",
@@ -297,7 +301,11 @@ MANIFESTS: dict[str, Manifest] = {
     ),
     "schemaVersion 1": Manifest(changed(schemaVersion=1), "schemaVersion"),
     "schemaVersion true": Manifest(changed(schemaVersion=True), "schemaVersion"),
-    "no layers": Manifest(changed(layers=None), "'layers'"),
+    "no layers": Manifest(
+        json.dumps({key: value for key, value in IMAGE.items() if key != "layers"}).encode(),
+        "'layers'",
+    ),
+    "layers as an object": Manifest(changed(layers={}), "'layers'"),
     "no config": Manifest(changed(config=None), "config"),
     "size -1": Manifest(with_layer(size=-1), "layers[0].size"),
     "size 2^63": Manifest(with_layer(size=2**63), "layers[0].size"),
@@ -381,6 +389,31 @@ def test_a_manifest_that_is_too_large_is_not_read_on(registry: Registry, chunked
         except (BrokenPipeError, ConnectionResetError):
             pass
         refused(receive(connection, "PUT"), 413, "MANIFEST_INVALID")
+
+
+HEADS: dict[str, tuple[str, str, dict[str, str | int], int]] = {
+    "a name": ("POST", "/v2/UPPER/blobs/uploads/", {}, 400),
+    "a tag": ("PUT", "/v2/a/manifests/.x", {}, 400),
+    "a digest": ("PUT", f"/v2/a/manifests/sha256:{HEX[:-1]}", {}, 400),
+    "a digest of a whole blob": ("POST", "/v2/a/blobs/uploads/?digest=x", {}, 400),
+    "a method": ("PUT", "/v2/_catalog", {}, 405),
+    "no upload": ("PATCH", "/v2/a/blobs/uploads/0c337451-7bba-44a7-907d-2be42e7fb013", {}, 404),
+    "a manifest too large": ("PUT", "/v2/a/manifests/x", {}, 413),
+    "a compressed manifest": ("PUT", "/v2/a/manifests/x", {"Content_Encoding": "gzip"}, 415),
+    "what can never hold": ("PUT", "/v2/a/manifests/x", {"If_None_Match": '"x"'}, 412),
+}
+
+
+@pytest.mark.parametrize("row", HEADS)
+def test_what_is_wrong_in_a_head_is_refused_before_its_body_is_asked_for(
+    registry: Registry, row: str
+) -> None:
+    if registry.balancer:
+        pytest.skip("a balancer answers 100 Continue by itself")
+    method, target, headers, status = HEADS[row]
+    head = request_head(method, target, Expect="100-continue", Content_Length=2**40, **headers)
+    with registry.nothing_stored():
+        assert first_status(registry.url, head) == status
 
 
 def test_everything_that_is_missing_is_named(registry: Registry, home: str) -> None:

@@ -60,7 +60,6 @@ def test_paths_that_are_nothing(registry: Registry, path: str, code: str) -> Non
         ("PUT", "/v2/a/blobs/sha256:" + "0" * 64, "DELETE, GET, HEAD"),
         ("GET", "/v2/a/blobs/uploads/", "POST"),
         ("POST", "/v2/a/referrers/sha256:" + "0" * 64, "GET, HEAD"),
-        ("OPTIONS", "/v2/", "GET, HEAD"),
     ],
 )
 def test_methods_that_a_resource_does_not_have(
@@ -69,6 +68,22 @@ def test_methods_that_a_resource_does_not_have(
     response = registry.ask(method, path)
     assert method in refused(response, 405, "UNSUPPORTED")
     assert response.headers["Allow"] == allow
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/v2/", "GET, HEAD"),
+        ("/v2/_catalog", "GET, HEAD"),
+        ("/v2/a/manifests/x", "DELETE, GET, HEAD, PUT"),
+        ("/v2/a/blobs/uploads/", "POST"),
+    ],
+)
+def test_options_tells_the_methods(registry: Registry, path: str, allow: str) -> None:
+    response = registry.ask("OPTIONS", path)
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["Allow"] == allow
+    refused(registry.ask("OPTIONS", "/v2/UPPER/tags/list"), 400, "NAME_INVALID")
 
 
 def catalog(registry: Registry, query: str = "") -> tuple[list[str], str | None]:

@@ -63,6 +63,8 @@ IMAGES: dict[str, Document] = {
     "Docker": image(b"layer", media_type=mediatype.DOCKER_MANIFEST),
     "several layers": image(*(some_bytes() for _ in range(20))),
     "no layers": image(),
+    "null for layers": image(layers=None),
+    "null for manifests": index(manifests=None),
     "the same layer twice": image(b"same", b"same"),
     "empty layer": image(b""),
     "artifact": image(config=EMPTY_BLOB, artifactType="application/vnd.example+type"),
@@ -183,8 +185,9 @@ def test_too_many_tags_and_tags_beside_a_tag(registry: Registry) -> None:
     registry.push_blob(name, document.blobs[0])
     many = "&".join(f"tag=t{number}" for number in range(101))
     with registry.nothing_stored():
-        for reference in (f"{document.digest}?{many}", "x?tag=y"):
-            refused(registry.put_manifest(name, reference, document), 400, "MANIFEST_INVALID")
+        response = registry.put_manifest(name, f"{document.digest}?{many}", document)
+        assert "another push" in refused(response, 414, "MANIFEST_INVALID")
+        refused(registry.put_manifest(name, "x?tag=y", document), 400, "MANIFEST_INVALID")
 
 
 @pytest.mark.parametrize(

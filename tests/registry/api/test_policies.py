@@ -140,6 +140,22 @@ def test_links_to_pages_are_below_the_prefix(serving: Serving) -> None:
         assert registry.get("/registry/v2/a/tags/list?last=one&n=1").json()["tags"] == ["two"]
 
 
+def test_a_page_of_another_origin_may_ask_whether_it_may(serving: Serving) -> None:
+    """Web pages that list and delete images rely on it; a browser never sends credentials there."""
+    headers = {
+        "Access-Control-Allow-Origin": ["https://ui.example"],
+        "Access-Control-Allow-Methods": ["GET, HEAD, OPTIONS, DELETE"],
+    }
+    asked = {"Origin": "https://ui.example", "Access-Control-Request-Method": "DELETE"}
+    silly = {"silly": {"realm": "https://tokens.example", "service": "test"}}
+    with serving(http={"headers": headers}, auth=silly) as registry:
+        answer = registry.ask("OPTIONS", "/v2/a/manifests/x", headers=asked)
+        assert answer.status_code == 200
+        for name, (value,) in headers.items():
+            assert answer.headers[name] == value
+        assert registry.ask("DELETE", "/v2/a/manifests/x").status_code == 401
+
+
 def test_headers_of_the_operator(serving: Serving) -> None:
     headers = {"X-Own": ["value"], "X-Content-Type-Options": ["nosniff"]}
     with serving(http={"headers": headers}) as registry:

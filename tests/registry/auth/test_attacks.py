@@ -16,7 +16,7 @@ import pytest
 
 from tests.auth import test_tokens, tokenmaker
 from tests.auth.test_tokens import ACCEPTED, REFUSED
-from tests.support.registry import digest_of
+from tests.support.registry import digest_of, first_status, request_head
 from tests.support.servers import Server, holdfast
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -154,6 +154,17 @@ def test_who_may_pull_writes_nothing(world: World, method: str, path: str) -> No
     )
     tags = world.ask("GET", "/v2/a/b/tags/list", granted("pull")).json()["tags"]
     assert tags == ["1"]
+
+
+@pytest.mark.parametrize(("method", "path"), [row for row in WRITES if row[0] != "DELETE"])
+@pytest.mark.parametrize("text", [None, "forged", "pull"])
+def test_a_body_is_not_asked_for_before_the_token_is_good(
+    world: World, method: str, path: str, text: str | None
+) -> None:
+    token = granted("pull") if text == "pull" else text
+    shown: dict[str, str | int] = {"Authorization": f"Bearer {token}"} if token else {}
+    head = request_head(method, path, Expect="100-continue", Content_Length=2**40, **shown)
+    assert first_status(world.server.url, head) == 401
 
 
 @pytest.mark.parametrize(("method", "path"), [row for row in WRITES if row[0] == "DELETE"])

@@ -76,6 +76,10 @@ async def silent(_scope: Scope, _receive: Receive, _send: Send) -> None:
     return
 
 
+async def named(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await say(send, 200, headers=[(b"docker-content-digest", b"sha256:x"), (b"ETag", b'"x"')])
+
+
 async def closing(_scope: Scope, _receive: Receive, send: Send) -> None:
     await say(send, 200, b"bye", [(b"connection", b"close")])
 
@@ -136,7 +140,7 @@ def server() -> Iterator[Running]:
         for handler in (
             *(chunked, sized, status, not_modified, too_long, too_short, broken_off, splitting),
             *(failing, identified, silent, closing, background, context, slow, waiting, gated),
-            *(after_response, told),
+            *(after_response, told, named),
         )
     }
     with running(routed(handlers)) as worker:
@@ -153,9 +157,17 @@ def test_a_small_response_leaves_in_one_piece_with_its_length(client: Client) ->
     client.say(GET % b"/v2/")
     received = client.socket.recv(65536)
     assert received.endswith(b"\r\n\r\nGET /v2/")
-    assert b"\r\ncontent-length: 8\r\n" in received
-    assert b"\r\ndate: " in received
-    assert b"transfer-encoding" not in received
+    assert b"\r\nContent-Length: 8\r\n" in received
+    assert b"\r\nDate: " in received
+    assert b"Transfer-Encoding" not in received
+
+
+def test_names_of_headers_are_spelled_as_scripts_look_for_them(client: Client) -> None:
+    client.say(GET % b"/named")
+    head, _, _ = client.socket.recv(65536).partition(b"\r\n\r\n")
+    _, *lines = head.split(b"\r\n")
+    names = {line.partition(b":")[0] for line in lines}
+    assert names == {b"Docker-Content-Digest", b"Etag", b"Content-Length", b"Date"}
 
 
 def test_a_body_of_unknown_length_is_chunked(client: Client) -> None:

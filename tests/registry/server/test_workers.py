@@ -316,7 +316,7 @@ def test_tls(certificate: tuple[str, str]) -> None:
                 context.wrap_socket(plain, server_hostname="localhost") as client,
             ):
                 client.sendall(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n")
-                assert b"connection: close" in client.recv(65536)
+                assert b"Connection: close" in client.recv(65536)
                 client.sendall(bytes(90000))
         old = ssl.create_default_context(cafile=crt)
         old.maximum_version = ssl.TLSVersion.TLSv1_2
