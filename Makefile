@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
+BENCH_OUT ?= --json bench/results.json --markdown bench/results.md --charts bench
 
 .PHONY: serve test check bench lock clean
 
@@ -19,8 +20,9 @@ check: $(VENV)/.dev            ## formatting, lint, types, the import rules
 	PYTHONPATH=.:gc $(BIN)/lint-imports
 
 bench: $(VENV)/.dev            ## side by side with Debian's docker-registry
-	scripts/install-engines docker-registry ceph-mon ceph-osd radosgw ceph-common
-	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+	scripts/install-engines docker-registry nginx-light ceph-mon ceph-osd radosgw ceph-common
+	mkdir -p bench
+	$(BIN)/python -m tests.bench $(BENCH_OUT) $(BENCH_ARGS)
 
 lock: $(VENV)/.dev             ## write requirements*.lock anew from pyproject.toml
 	scripts/lock

@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench import chart
 from tests.bench.contenders import Contender, distribution, from_text, holdfast
 from tests.bench.measure import QUICK, Row, Scale
 from tests.bench.report import Report
 from tests.bench.rows import ROWS
-from tests.bench.runner import run_row
+from tests.bench.runner import Result, run_row
+
+_SHARES = 2
+"""Of the time that is left, how many rows' shares one row may take for its pairs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,10 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     ours = holdfast()
     scale = QUICK if options.quick else Scale()
-    results = []
+    results: list[Result] = []
+    end = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=options.directory) as place:
-        for row in rows:
+        for number, row in enumerate(rows):
             print(f"{row.name} ...", file=sys.stderr, flush=True)
+            share = (end - time.monotonic()) / (len(rows) - number)
             with tempfile.TemporaryDirectory(dir=place) as directory:
                 result = run_row(
                     row,
@@ -38,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     peer,
                     scale=scale,
                     rounds=options.rounds,
-                    seconds=options.row_seconds,
+                    seconds=min(options.row_seconds, _SHARES * share),
                     directory=Path(directory),
                 )
             results.append(result)
@@ -47,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 report.write_json(options.json)
             if options.markdown:
                 report.write_markdown(options.markdown)
+            if options.charts:
+                chart.write(options.charts, results, report.circumstances(), peer.name)
     print(report.text())
     return 1 if any(result.failure for result in results) else 0
 
@@ -60,12 +69,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peer", help="NAME=COMMAND, instead of Debian's docker-registry")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--markdown", type=Path, help="write the table to this file")
+    parser.add_argument("--charts", type=Path, help="write charts of it to this directory")
     parser.add_argument("--directory", help="where the trees are made; default: the system's /tmp")
     parser.add_argument(
         "--row-seconds",
         type=float,
-        default=300,
+        default=90,
         help="after this time a row begins no further pair",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=40,
+        help="for the whole run: when they run short, rows take fewer pairs, though never none",
     )
     return parser
 

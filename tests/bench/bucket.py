@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -103,7 +104,7 @@ class Requests:
 
 
 @dataclass(slots=True)
-class _Side:
+class Side:
     """One contender on its bucket."""
 
     server: Server
@@ -140,20 +141,20 @@ class _Image:
 
 
 @contextlib.contextmanager
-def _side(stage: Stage, *, redirect: bool) -> Iterator[_Side]:
+def side_of(stage: Stage, *, redirect: bool) -> Iterator[Side]:
     with _shared.use() as gateway, gateway.store.fresh("bench") as bucket:
         storage = {
             "s3": gateway.store.parameters(bucket, secure=False),
             "redirect": {"disable": not redirect},
         }
         with stage.contender.start(stage.directory, storage) as server:
-            yield _Side(server, gateway.store, bucket, Requests(gateway.log, bucket), stage)
+            yield Side(server, gateway.store, bucket, Requests(gateway.log, bucket), stage)
 
 
 @contextlib.contextmanager
-def _empty(stage: Stage) -> Iterator[_Side]:
+def _empty(stage: Stage) -> Iterator[Side]:
     """No sample is the first push to the bucket, nor of the server: either is slower."""
-    with _side(stage, redirect=False) as side:
+    with side_of(stage, redirect=False) as side:
         for _ in range(WARMING):
             with Wire(side.server.port) as wire:
                 push_patch(wire, REPOSITORY, Content(WARMING_SIZE))
@@ -161,14 +162,14 @@ def _empty(stage: Stage) -> Iterator[_Side]:
 
 
 @contextlib.contextmanager
-def _empty_for_images(stage: Stage) -> Iterator[_Side]:
-    with _side(stage, redirect=True) as side:
+def _empty_for_images(stage: Stage) -> Iterator[Side]:
+    with side_of(stage, redirect=True) as side:
         yield side
 
 
 @contextlib.contextmanager
-def _with_blob(stage: Stage) -> Iterator[_Side]:
-    with _side(stage, redirect=False) as side:
+def _with_blob(stage: Stage, *, redirect: bool = False) -> Iterator[Side]:
+    with side_of(stage, redirect=redirect) as side:
         side.content = Content(stage.scale.bulk)
         with Wire(side.server.port) as wire:
             push_patch(wire, REPOSITORY, side.content)
@@ -176,22 +177,22 @@ def _with_blob(stage: Stage) -> Iterator[_Side]:
 
 
 @contextlib.contextmanager
-def _with_images(stage: Stage) -> Iterator[_Side]:
-    with _side(stage, redirect=True) as side:
+def _with_images(stage: Stage) -> Iterator[Side]:
+    with side_of(stage, redirect=True) as side:
         side.images = _made(stage.scale.images, "pull")
         _each(side.server.port, side.images, Client.push)
         _each(side.server.port, side.images, Client.pull)
         yield side
 
 
-def _push_blob(side: _Side, meter: Meter) -> None:
+def _push_blob(side: Side, meter: Meter) -> None:
     side.content = Content(side.stage.scale.bulk)
     assert side.content.digest  # hashed here, not while the server is measured
     with Wire(side.server.port) as wire, side.measure(meter, side.content.size / GB):
         push_patch(wire, REPOSITORY, side.content)
 
 
-def _pull_blob_back(side: _Side) -> None:
+def _pull_blob_back(side: Side) -> None:
     """Compare what was stored with what was sent, then give the store its memory back."""
     pull_blob(side.server.port, REPOSITORY, side.content)
     encoded = side.content.digest.partition(":")[2]
@@ -199,11 +200,19 @@ def _pull_blob_back(side: _Side) -> None:
         side.store.client().delete_object(Bucket=side.bucket, Key=key)
 
 
-def _pull_blobs(side: _Side, meter: Meter) -> None:
+def _pull_blobs(side: Side, meter: Meter) -> None:
     pulls = side.stage.scale.pulls
     with side.measure(meter, pulls * side.content.size / GB):
         for _ in range(pulls):
             pull_blob(side.server.port, REPOSITORY, side.content)
+
+
+def _pull_blobs_elsewhere(side: Side, meter: Meter) -> None:
+    pulls = side.stage.scale.pulls
+    with side.measure(meter, pulls * side.content.size / GB):
+        for _ in range(pulls):
+            with Client(side.server.port) as client:
+                client.pull_blob(REPOSITORY, side.content)
 
 
 def _made(count: int, stem: str) -> list[_Image]:
@@ -255,11 +264,12 @@ class Client:
         if body != made.manifest:
             raise Unverified("A manifest is not the one that was pushed.")
         for blob in made.blobs:
-            self._pull_blob(f"/v2/{made.repository}/blobs/{blob.digest}", blob)
+            self.pull_blob(made.repository, blob)
 
-    def _pull_blob(self, path: str, blob: Content) -> None:
+    def pull_blob(self, repository: str, blob: Content) -> None:
+        """From wherever it is. Raises Unverified."""
         wire = self.wire
-        wire.send_head("GET", path)
+        wire.send_head("GET", f"/v2/{repository}/blobs/{blob.digest}")
         head = wire.read_head()
         if head.status in (302, 303, 307):
             wire.read_body(head)
@@ -272,23 +282,23 @@ class Client:
         wire.read_content(head.expect(200, "GET of a blob"), blob)
 
 
-def _push_images(side: _Side, meter: Meter) -> None:
+def _push_images(side: Side, meter: Meter) -> None:
     side.serial += 1
     side.images = _made(side.stage.scale.images, f"push-{side.serial}")
     with side.measure(meter, len(side.images)):
         _each(side.server.port, side.images, Client.push)
 
 
-def _pull_images(side: _Side, meter: Meter) -> None:
+def _pull_images(side: Side, meter: Meter) -> None:
     with side.measure(meter, len(side.images)):
         _each(side.server.port, side.images, Client.pull)
 
 
-def _images_come_back(side: _Side) -> None:
+def _images_come_back(side: Side) -> None:
     _each(side.server.port, side.images, Client.pull)
 
 
-def _were_checked(_side: _Side) -> None:
+def _were_checked(_side: Side) -> None:
     """Every byte was compared while it came: `Wire.read_content`."""
 
 
@@ -296,13 +306,13 @@ def _row(
     name: str,
     title: str,
     unit: str,
-    setup: Callable[[Stage], contextlib.AbstractContextManager[_Side]],
-    run: Callable[[_Side, Meter], None],
-    verify: Callable[[_Side], None],
+    setup: Callable[[Stage], contextlib.AbstractContextManager[Side]],
+    run: Callable[[Side, Meter], None],
+    verify: Callable[[Side], None],
     target: Target | None = None,
     requests: Target | None = None,
     rounds: int | None = None,
-) -> Row[_Side]:
+) -> Row[Side]:
     return Row(
         name=name,
         title=title,
@@ -335,6 +345,14 @@ ROWS = (
         "GB",
         _with_blob,
         _pull_blobs,
+        _were_checked,
+    ),
+    _row(
+        "s3-pull-redirect",
+        "pull of 1 GiB from a bucket, by a redirect",
+        "GB",
+        partial(_with_blob, redirect=True),
+        _pull_blobs_elsewhere,
         _were_checked,
     ),
     _row(

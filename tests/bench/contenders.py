@@ -17,10 +17,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from tests.support.servers import Server, free_port, running
+from tests.support.servers import Server, free_port, merged, running
 
 CONFIG = "{config}"
 
@@ -37,29 +38,52 @@ class Contender:
     log_level: str
     version: str
 
-    def prepare(self, directory: Path, storage: Mapping[str, object] | None = None) -> Prepared:
+    def prepare(
+        self,
+        directory: Path,
+        storage: Mapping[str, object] | None = None,
+        more: Mapping[str, object] | None = None,
+    ) -> Prepared:
         """Write its configuration, for a free port and an empty tree below `directory`.
 
-        `storage` takes the tree's place in the section of that name, with what else belongs there.
+        `storage` takes the tree's place in the section of that name, with what else belongs there;
+        `more` is laid over the whole.
         """
         directory.mkdir(parents=True)
         port = free_port()
         root = directory / "tree"
         path = directory / "config.yml"
         storage = storage or {"filesystem": {"rootdirectory": str(root)}}
-        path.write_text(yaml.safe_dump(_settings(port, storage, self.log_level)))
+        settings = merged(_settings(port, storage, self.log_level), more or {})
+        path.write_text(yaml.safe_dump(settings))
         command = [str(path) if word == CONFIG else word for word in self.command]
         return Prepared(tuple(command), port, root, directory / "log")
 
     @contextlib.contextmanager
     def start(
-        self, directory: Path, storage: Mapping[str, object] | None = None
+        self,
+        directory: Path,
+        storage: Mapping[str, object] | None = None,
+        more: Mapping[str, object] | None = None,
+        *,
+        authority: Path | None = None,
+        status: int = 200,
     ) -> Iterator[Server]:
-        """Run it until the block ends. Raises AssertionError, with its log, where it does not start."""
-        ready = self.prepare(directory, storage)
+        """Run it until the block ends. Raises AssertionError, with its log, where it does not start.
+
+        `authority` is of the certificate that `more` has in http.tls; `status` is what /v2/ answers
+        when it is ready.
+        """
+        ready = self.prepare(directory, storage, more)
         command = (*_WITHOUT_AUTHORITY, *ready.command)
         with running(
-            command, port=ready.port, log=ready.log, root=ready.root, ready="/v2/"
+            command,
+            port=ready.port,
+            log=ready.log,
+            root=ready.root,
+            ready="/v2/",
+            status=status,
+            authority=authority,
         ) as server:
             yield server
 
@@ -111,7 +135,7 @@ def _version(program: str) -> str:
     return "unknown version"
 
 
-def _settings(port: int, storage: Mapping[str, object], log_level: str) -> dict[str, object]:
+def _settings(port: int, storage: Mapping[str, object], log_level: str) -> dict[str, Any]:
     return {
         "version": "0.1",
         "log": {"level": log_level},

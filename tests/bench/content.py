@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 MIB = 1024 * 1024
@@ -19,11 +19,16 @@ PIECE = MIB
 _serial = itertools.count(1)
 
 
+def new_seed() -> int:
+    """One that this process has not used."""
+    return next(_serial)
+
+
 class Content:
     def __init__(self, size: int, *, seed: int | None = None, period: int = 16 * MIB) -> None:
         """`seed` None takes one that this process has not used, so that no two blobs are the same."""
         self.size = size
-        source = random.Random(f"holdfast {seed if seed is not None else next(_serial)}")
+        source = random.Random(f"holdfast {seed if seed is not None else new_seed()}")
         self._period = min(period + 4099, max(size, 1))
         block = source.randbytes(self._period)
         once = size <= self._period
@@ -39,7 +44,11 @@ class Content:
 
     @cached_property
     def digest(self) -> str:
-        state = hashlib.sha256()
-        for piece in self.pieces():
-            state.update(piece)
-        return f"sha256:{state.hexdigest()}"
+        return hashed(self.pieces())
+
+
+def hashed(pieces: Iterable[bytes | memoryview]) -> str:
+    state = hashlib.sha256()
+    for piece in pieces:
+        state.update(piece)
+    return f"sha256:{state.hexdigest()}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tests.bench.contenders import Contender
 from tests.bench.content import MIB
@@ -35,6 +35,10 @@ class Figure(enum.Enum):
     MEMORY = "peak RSS"
     REQUESTS = "requests to the store"
     """Only of rows that count them, as the note `requests`."""
+    P99 = "p99"
+    """Only of rows that time each client, as the note `p99_ms`."""
+    GROWTH = "RSS"
+    """What the tree grew by: only of rows that take it, as the note `growth_kb`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,26 @@ class Scale:
     """Images of eight layers that are pushed to a bucket, or pulled from it."""
     collected: float = 1.0
     """What part of the files that a row of the collector names there are."""
+    chunk: int = 16 * MIB
+    """Bytes of each PATCH, where a blob is pushed in several."""
+    listed: int = 10_000
+    """Tags of a repository, and repositories of a registry, that are listed."""
+    lists: int = 10
+    """How often the list of tags is asked for."""
+    clients: int = 100
+    """That pull one image at the same time."""
+    waves: int = 4
+    """How often they do, in one sample."""
+    idle: int = 1000
+    """Connections on which nothing happens."""
+    images_scaled: int = 100
+    """Images in the smallest of the trees that differ in size."""
+    images_scaled_s3: int = 10
 
 
 QUICK = Scale(
-    bulk=128 * MIB,
-    requests=800,
+    bulk=32 * MIB,
+    requests=400,
     layers=40,
     pulls=2,
     transfers=20,
@@ -68,15 +87,27 @@ QUICK = Scale(
     transfer_share=16 * MIB,
     images=20,
     collected=0.02,
+    chunk=8 * MIB,
+    listed=500,
+    lists=2,
+    clients=20,
+    waves=1,
+    idle=100,
+    images_scaled=3,
+    images_scaled_s3=1,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the project promises: at most this ratio to the peer, or at most this figure."""
+    """What the project promises: at most this ratio to the peer, this figure, this ratio to the floor.
+
+    What is None is not promised.
+    """
 
     ratio: float | None = None
     figure: float | None = None
+    floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +121,7 @@ class Sample:
     extra: dict[str, float] = field(default_factory=dict)
 
     def value(self, figure: Figure) -> float:
-        """Seconds or requests for each unit; of MEMORY, MB (10^6 bytes) of the largest process."""
+        """Seconds or requests for each unit; ms; of MEMORY, MB (10^6 bytes) of the largest process."""
         match figure:
             case Figure.CPU:
                 return self.cpu / self.amount
@@ -100,6 +131,10 @@ class Sample:
                 return self.memory.largest / 1e6
             case Figure.REQUESTS:
                 return self.extra["requests"] / self.amount
+            case Figure.P99:
+                return self.extra["p99_ms"]
+            case Figure.GROWTH:
+                return self.extra["growth_kb"] / self.amount
 
 
 class Meter:
@@ -138,6 +173,16 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor(Generic[S]):
+    """What a row would cost without a registry: measured in the same rounds, and no contender."""
+
+    name: str
+    setup: Callable[[Stage], AbstractContextManager[S]]
+    run: Callable[[S, Meter], None]
+    verify: Callable[[S], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Row(Generic[S]):
     name: str
     title: str
@@ -151,5 +196,6 @@ class Row(Generic[S]):
     """For rows that take long and vary little."""
     further: tuple[tuple[Figure, Target | None], ...] = ()
     """Figures that get lines of their own beside the row's, and what is promised of them."""
+    floor: Floor[Any] | None = None
     limit: int = 300
     """Seconds that one sample, with its preparation and proof, may take."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+_RESIDENT = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 _RESET_PEAK = "5"  # what /proc/<pid>/clear_refs takes for it: proc(5)
 
 
@@ -54,7 +55,7 @@ def reset_peaks(root: int) -> None:
 
 def peak(root: int) -> Peak:
     """The highest since `reset_peaks`. The total adds peaks that need not have met in time."""
-    sizes = [_peak_of(pid) for pid in tree(root)]
+    sizes = [_memory(pid, _PEAK) for pid in tree(root)]
     return Peak(max(sizes), sum(sizes))
 
 
@@ -80,10 +81,15 @@ def _reaped_cpu(pid: int) -> float:
     return (int(fields[13]) + int(fields[14])) * _TICK if fields else 0.0
 
 
-def _peak_of(pid: int) -> int:
+def resident(pid: int) -> int:
+    """Bytes that one process holds now; 0 when it is gone."""
+    return _memory(pid, _RESIDENT)
+
+
+def _memory(pid: int, line: re.Pattern[str]) -> int:
     try:
         with open(f"/proc/{pid}/status") as file:
-            found = _PEAK.search(file.read())
+            found = line.search(file.read())
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return int(found[1]) * 1024 if found else 0

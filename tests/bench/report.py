@@ -40,14 +40,16 @@ class Report:
         )
 
     def header(self) -> list[str]:
-        return ["row", "figure", self.ours.name, self.peer.name, "ratio", "wall", "RSS", "target"]
+        names = [self.ours.name, self.peer.name]
+        return ["row", "figure", *names, "ratio", "floor", "wall", "RSS", "target"]
 
     def lines(self) -> list[list[str]]:
         return [line for result in self.results for line in _lines(result)]
 
     def text(self) -> str:
         rows = [self.header(), *self.lines()]
-        widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(8)]
+        columns = range(len(self.header()))
+        widths = [max(len(row[column]) for row in rows if column < len(row)) for column in columns]
         widths[2] = min(widths[2], 40)  # a failure stands there, and may be long
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
@@ -57,7 +59,7 @@ class Report:
 
     def markdown(self) -> str:
         def row(cells: Sequence[str]) -> str:
-            padded = [*cells, *[""] * (8 - len(cells))]
+            padded = [*cells, *[""] * (len(self.header()) - len(cells))]
             return f"| {' | '.join(cell.replace('|', '/') for cell in padded)} |"
 
         return "\n".join(
@@ -65,7 +67,7 @@ class Report:
                 self.circumstances(),
                 "",
                 row(self.header()),
-                row(["---"] * 8),
+                row(["---"] * len(self.header())),
                 *map(row, self.lines()),
             ]
         )
@@ -110,6 +112,7 @@ def _lines(result: Result) -> list[list[str]]:
                 _spread(ours),
                 _spread(peer),
                 _spread(result.ratio(figure)),
+                _floor(result, figure),
                 *(["", ""] if number else beside),
                 _target(result, figure, target),
             ]
@@ -123,6 +126,10 @@ def _figure_name(figure: Figure, unit: str) -> str:
             return "peak RSS of the largest process, MB"
         case Figure.REQUESTS:
             return f"{figure.value} per {unit}"
+        case Figure.P99:
+            return f"p99, ms per {unit}"
+        case Figure.GROWTH:
+            return f"RSS of all processes, KB per {unit}"
         case Figure.CPU | Figure.WALL:
             return f"{figure.value} s per {unit}"
 
@@ -142,8 +149,25 @@ def _number(value: float) -> str:
 def _target(result: Result, figure: Figure, target: Target | None) -> str:
     if target is None:
         return ""
-    promised = f"ratio {target.ratio:.3g}" if target.ratio is not None else f"{target.figure:g}"
-    return f"{promised}: {'met' if result.meets(figure, target) else 'MISSED'}"
+    promised = []
+    if target.ratio is not None:
+        promised.append(f"ratio {target.ratio:.3g}")
+    if target.figure is not None:
+        promised.append(f"{target.figure:g}")
+    if target.floor is not None:
+        above = result.above_floor(figure)
+        is_at = "unknown" if above is None else f"{above:.2f}"
+        promised.append(f"{target.floor:g} of the floor ({is_at})")
+    return f"{', '.join(promised)}: {'met' if result.meets(figure, target) else 'MISSED'}"
+
+
+def _floor(result: Result, figure: Figure) -> str:
+    if result.floor_failure is not None:
+        return f"FAILED: {' '.join(result.floor_failure.split())[:100]}"
+    spread = result.floor(figure)
+    if spread is None or result.row.floor is None:
+        return ""
+    return f"{result.row.floor.name} {_number(spread.median)}"
 
 
 def _row_document(result: Result) -> dict[str, object]:
@@ -164,6 +188,12 @@ def _row_document(result: Result) -> dict[str, object]:
             "ours": asdict(ours),
             "peer": asdict(peer),
             "ratio": asdict(result.ratio(figure)),
+        }
+    if row.floor is not None:
+        document["floor"] = {
+            "name": row.floor.name,
+            "failure": result.floor_failure,
+            "samples": [asdict(sample) for sample in result.floors],
         }
     document["target_met"] = result.met()
     document["pairs"] = [[asdict(ours), asdict(peer)] for ours, peer in result.pairs]

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.bench import bucket, bulk, collecting, small, whole
+from tests.bench import bucket, bulk, collecting, crowds, lists, scale, small, whole
 from tests.bench.measure import Row
 
-ROWS: tuple[Row[Any], ...] = (*bulk.ROWS, *small.ROWS, *whole.ROWS, *collecting.ROWS, *bucket.ROWS)
+ROWS: tuple[Row[Any], ...] = (
+    *bulk.ROWS,
+    *small.ROWS,
+    *crowds.ROWS,
+    *lists.ROWS,
+    *whole.ROWS,
+    *collecting.ROWS,
+    *bucket.ROWS,
+    *scale.ROWS,
+)

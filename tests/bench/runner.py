@@ -10,9 +10,8 @@ import contextlib
 import os
 import signal
 import statistics
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,9 +20,6 @@ from typing import Any
 from tests.bench.contenders import Contender
 from tests.bench.measure import Figure, Meter, Row, Sample, Scale, Stage, Target
 from tests.bench.wire import Unverified
-
-_FAILURES = (Unverified, OSError, AssertionError, subprocess.SubprocessError)
-"""What a contender can do wrong; `AssertionError` is a server that did not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +42,9 @@ class Result:
     failure: str | None
     load: float
     """The machine's load average when the row began: what else was running."""
+    floors: tuple[Sample, ...] = ()
+    """Of the row's floor, one with each pair; none where it has no floor, or that failed."""
+    floor_failure: str | None = None
 
     def values(self, figure: Figure) -> tuple[Spread, Spread]:
         ours, peers = zip(*self.pairs, strict=True)
@@ -57,6 +56,20 @@ class Result:
     def ratio(self, figure: Figure) -> Spread:
         """Ours to the peer's, within each pair."""
         return Spread.of([ours.value(figure) / peer.value(figure) for ours, peer in self.pairs])
+
+    def floor(self, figure: Figure) -> Spread | None:
+        if not self.floors:
+            return None
+        return Spread.of([sample.value(figure) for sample in self.floors])
+
+    def above_floor(self, figure: Figure) -> float | None:
+        """The median of ours to the floor's, within each round."""
+        if not self.floors:
+            return None
+        rounds = zip(self.pairs, self.floors, strict=True)
+        return statistics.median(
+            ours.value(figure) / floor.value(figure) for (ours, _), floor in rounds
+        )
 
     def figures(self) -> tuple[tuple[Figure, Target | None], ...]:
         """What is shown of the row, its own figure first."""
@@ -70,10 +83,16 @@ class Result:
         return all(judged) if judged else None
 
     def meets(self, figure: Figure, target: Target) -> bool:
+        """Whether everything is kept that was promised. A floor that failed keeps no promise."""
+        kept = []
         if target.ratio is not None:
-            return self.ratio(figure).median <= target.ratio
-        assert target.figure is not None
-        return self.values(figure)[0].median <= target.figure
+            kept.append(self.ratio(figure).median <= target.ratio)
+        if target.figure is not None:
+            kept.append(self.values(figure)[0].median <= target.figure)
+        if target.floor is not None:
+            above = self.above_floor(figure)
+            kept.append(above is not None and above <= target.floor)
+        return all(kept)
 
 
 def run_row(
@@ -86,43 +105,93 @@ def run_row(
     seconds: float,
     directory: Path,
 ) -> Result:
-    """Measure one row. After `seconds` no further pair begins, but there is always one."""
+    """Measure one row. After `seconds` no further pair begins, but there is always one.
+
+    Never raises: whatever goes wrong is the row's failure. A floor that fails takes only itself along.
+    """
     load = os.getloadavg()[0]
     pairs: list[tuple[Sample, Sample]] = []
     failure: str | None = None
     deadline = time.monotonic() + seconds
-    with contextlib.ExitStack() as stack:
-        try:
+    floor = _FloorSide(row, Stage(ours, directory / "floor", scale))
+    try:
+        with contextlib.ExitStack() as stack:
             states = []
             for contender in (ours, peer):
-                with _blamed_on(contender, row.limit):
+                with _blamed_on(contender.name, row.limit):
                     stage = Stage(contender, directory / contender.name, scale)
                     states.append(stack.enter_context(row.setup(stage)))
+            stack.enter_context(floor)
             for _ in range(min(rounds, row.most_rounds or rounds)):
                 if pairs and time.monotonic() > deadline:
                     break
                 samples = []
                 for contender, state in zip((ours, peer), states, strict=True):
-                    with _blamed_on(contender, row.limit):
-                        samples.append(_sample(row, state))
+                    with _blamed_on(contender.name, row.limit):
+                        samples.append(_sample(row.run, row.verify, state))
                 pairs.append((samples[0], samples[1]))
-        except _Failed as error:
-            failure = str(error)
-    return Result(row, () if failure else tuple(pairs), failure, load)
+                floor.sample()
+    except _Failed as error:
+        failure = str(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other rows can go on
+        failure = f"when the row was taken down: {_reason(error)}"
+    floors = () if failure else tuple(floor.samples)
+    return Result(row, () if failure else tuple(pairs), failure, load, floors, floor.failure)
 
 
 class _Failed(Exception):
     pass
 
 
+class _FloorSide:
+    """The third side of a row, if it has one."""
+
+    def __init__(self, row: Row[Any], stage: Stage) -> None:
+        self._floor = row.floor
+        self._limit = row.limit
+        self._stage = stage
+        self._stack = contextlib.ExitStack()
+        self._state: object = None
+        self.samples: list[Sample] = []
+        self.failure: str | None = None
+
+    def __enter__(self) -> None:
+        if (floor := self._floor) is not None:
+            with self._noted(floor.name):
+                self._state = self._stack.enter_context(floor.setup(self._stage))
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def sample(self) -> None:
+        if (floor := self._floor) is not None and self.failure is None:
+            with self._noted(floor.name):
+                self.samples.append(_sample(floor.run, floor.verify, self._state))
+
+    @contextlib.contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        try:
+            with _blamed_on(name, self._limit):
+                yield
+        except _Failed as error:
+            self.failure = str(error)
+            self.samples.clear()
+
+
 @contextlib.contextmanager
-def _blamed_on(contender: Contender, limit: int) -> Iterator[None]:
-    """Bound the time of the block, and name the contender that failed in it."""
+def _blamed_on(name: str, limit: int) -> Iterator[None]:
+    """Bound the time of the block, and name the side that failed in it."""
     try:
         with _time_limit(limit):
             yield
-    except _FAILURES as error:
-        raise _Failed(f"{contender.name}: {str(error) or type(error).__name__}") from error
+    except Exception as error:  # an answer may be wrong in ways that nobody has thought of
+        raise _Failed(f"{name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What these errors say stands for itself; others are told by their kind."""
+    said = isinstance(error, Unverified | AssertionError | OSError) and str(error)
+    return said or f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 @contextlib.contextmanager
@@ -139,10 +208,12 @@ def _time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _sample(row: Row[Any], state: object) -> Sample:
+def _sample(
+    run: Callable[[Any, Meter], None], verify: Callable[[Any], None], state: object
+) -> Sample:
     meter = Meter()
-    row.run(state, meter)
-    row.verify(state)
+    run(state, meter)
+    verify(state)
     if meter.sample is None:
         raise Unverified("Nothing was measured.")
     return meter.sample

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from tests.bench.content import Content
+from tests.bench.content import Content, hashed
 from tests.bench.measure import Figure, Meter, Row, Stage, Target
 from tests.bench.swarm import Expected, ask
 from tests.bench.transfers import pull_blob, push_manifest, push_patch, push_put
@@ -25,6 +25,8 @@ DOCKER_UPLOADS = 5
 _REPOSITORY = "bench/app"
 _TAG = "1"
 _LAYER_SIZE = 50_000
+_AGAIN = 5
+"""How often an image that is there is pushed, in one sample."""
 _IMAGE = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -143,6 +145,38 @@ def _push_layers(state: _Layers, meter: Meter) -> None:
             push_manifest(wire, repository, _TAG, state.manifest, digest)
 
 
+@contextlib.contextmanager
+def _with_layers(stage: Stage) -> Iterator[_Layers]:
+    with _empty(stage) as state:
+        _push_layers(state, Meter())
+        yield state
+
+
+def _push_again(state: _Layers, meter: Meter) -> None:
+    """As docker does with an image that is there: HEAD of each layer, then the manifest."""
+    digest = hashed([state.manifest])
+    port, repository = state.server.port, state.repository
+
+    def lane(contents: Sequence[Content]) -> None:
+        with Wire(port) as wire:
+            for content in contents:
+                head, _ = wire.ask("HEAD", f"/v2/{repository}/blobs/{content.digest}")
+                head.expect(200, "HEAD of a layer that is there")
+                head.expect_digest(content.digest, "HEAD of a layer")
+                if head.length != content.size:
+                    raise Unverified(
+                        f"A layer of {content.size} bytes is said to have {head.length}."
+                    )
+
+    with meter.measure(state.server, _AGAIN * len(state.pushed) / 1000):
+        for _ in range(_AGAIN):
+            with ThreadPoolExecutor(DOCKER_UPLOADS) as pool:
+                lanes = [state.pushed[start::DOCKER_UPLOADS] for start in range(DOCKER_UPLOADS)]
+                list(pool.map(lane, lanes))
+            with Wire(port) as wire:
+                push_manifest(wire, repository, _TAG, state.manifest, digest)
+
+
 def _layers_come_back(state: _Layers) -> None:
     for content in state.pushed:
         pull_blob(state.server.port, state.repository, content)
@@ -169,20 +203,20 @@ def _requests(
     )
 
 
-_MANIFEST_TARGET = Target(ratio=1 / 8)
+_SMALL_TARGET = Target(ratio=1 / 12, figure=0.1)
 
 ROWS = (
-    _requests(
-        "manifest-tag", "GET of a manifest by tag", _repeated("GET", _by_tag), _MANIFEST_TARGET
-    ),
+    _requests("manifest-tag", "GET of a manifest by tag", _repeated("GET", _by_tag), _SMALL_TARGET),
     _requests(
         "manifest-digest",
         "GET of a manifest by digest",
         _repeated("GET", _by_digest),
-        _MANIFEST_TARGET,
+        _SMALL_TARGET,
     ),
-    _requests("manifest-head", "HEAD of a manifest by tag", _repeated("HEAD", _by_tag)),
-    _requests("blob-head", "HEAD of a blob", _repeated("HEAD", _blob, of_blob=True)),
+    _requests(
+        "manifest-head", "HEAD of a manifest by tag", _repeated("HEAD", _by_tag), _SMALL_TARGET
+    ),
+    _requests("blob-head", "HEAD of a blob", _repeated("HEAD", _blob, of_blob=True), _SMALL_TARGET),
     Row(
         name="small-layers",
         title="push of an image of 200 layers of 50 KB",
@@ -190,6 +224,15 @@ ROWS = (
         unit="1,000 layers",
         setup=_empty,
         run=_push_layers,
+        verify=_layers_come_back,
+    ),
+    Row(
+        name="push-existing",
+        title="push of an image of 200 layers that is there",
+        figure=Figure.CPU,
+        unit="1,000 layers",
+        setup=_with_layers,
+        run=_push_again,
         verify=_layers_come_back,
     ),
 )

@@ -8,11 +8,12 @@ held in progress at the same time.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,42 +43,52 @@ class Expected:
             raise Unverified("An answer's body is not the one that was pushed.")
 
 
+Question = tuple[bytes, Expected]
+"""A request, and the answer that it must get."""
+
+
 def ask(
     port: int, request: bytes, expected: Expected, *, count: int, connections: int
 ) -> list[float]:
-    """Send `request` `count` times, one at a time on each connection; seconds that each one took.
+    """Send `request` `count` times, as `ask_each` does."""
+    return ask_each(port, itertools.repeat((request, expected), count), connections)
 
-    Raises Unverified at the first answer that is not `expected`.
+
+def ask_each(port: int, questions: Iterable[Question], connections: int) -> list[float]:
+    """Send each request, one at a time on each connection; seconds that each one took.
+
+    Raises Unverified at the first answer that is not what is expected.
     """
-    wires = [Wire(port) for _ in range(connections)]
-    by_descriptor = {wire.socket.fileno(): wire for wire in wires}
-    started: dict[int, float] = {}
+    waiting = iter(questions)
+    wires: dict[int, Wire] = {}
+    asked: dict[int, tuple[Expected, float]] = {}
     taken: list[float] = []
-    poll = select.epoll()
-    try:
-        for descriptor, wire in by_descriptor.items():
+
+    def send(descriptor: int) -> None:
+        question = next(waiting, None)
+        if question is None:
+            asked.pop(descriptor, None)
+            return
+        asked[descriptor] = question[1], time.perf_counter()
+        wires[descriptor].socket.sendall(question[0])
+
+    with contextlib.ExitStack() as stack:
+        poll = stack.enter_context(select.epoll())
+        for _ in range(connections):
+            wire = stack.enter_context(Wire(port))
+            descriptor = wire.socket.fileno()
+            wires[descriptor] = wire
             poll.register(descriptor, select.EPOLLIN)
-            started[descriptor] = time.perf_counter()
-            wire.socket.sendall(request)
-        asked = connections
-        while len(taken) < count:
+            send(descriptor)
+        while asked:
             ready = poll.poll(SILENCE)
             if not ready:
                 raise Unverified(f"No answer came for {SILENCE} s.")
             for descriptor, _ in ready:
-                wire = by_descriptor[descriptor]
-                if not _take(wire, expected):
-                    continue
-                now = time.perf_counter()
-                taken.append(now - started[descriptor])
-                if asked < count:
-                    asked += 1
-                    started[descriptor] = now
-                    wire.socket.sendall(request)
-    finally:
-        poll.close()
-        for wire in wires:
-            wire.socket.close()
+                expected, began = asked[descriptor]
+                if _take(wires[descriptor], expected):
+                    taken.append(time.perf_counter() - began)
+                    send(descriptor)
     return taken
 
 

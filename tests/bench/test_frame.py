@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -12,19 +13,24 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from tests.bench import chart
+from tests.bench.__main__ import main
 from tests.bench.bucket import Requests
 from tests.bench.contenders import Contender, from_text
 from tests.bench.content import MIB, Content
-from tests.bench.measure import Figure, Meter, Row, Scale, Stage, Target
+from tests.bench.measure import Figure, Floor, Meter, Row, Scale, Stage, Target
 from tests.bench.processes import Peak, cpu_seconds
 from tests.bench.report import BEGIN, END, Report
 from tests.bench.runner import Result, run_row
+from tests.bench.scale import SIZES
 from tests.bench.swarm import Expected, ask
 from tests.bench.transfers import with_digest
 from tests.bench.wire import Head, Unverified, Wire
+from tests.support.engines import program
 
 OURS = Contender("ours", ("true",), "info", "1")
 PEER = Contender("peer", ("true",), "warn", "2")
@@ -205,6 +211,94 @@ def test_a_server_that_does_not_start_fails_the_row(tmp_path: Path) -> None:
     result = results(row, tmp_path)
     assert result.failure is not None
     assert result.failure.startswith("ours: the server ended at its start")
+
+
+def test_whatever_goes_wrong_is_the_rows_failure(tmp_path: Path) -> None:
+    def run(_name: str, _meter: Meter) -> None:
+        raise KeyError("tags")
+
+    @contextlib.contextmanager
+    def will_not_end(_stage: Stage) -> Iterator[str]:
+        yield "it"
+        raise RuntimeError("the server does not stop")
+
+    row = measured({"ours": 1.0, "peer": 4.0})
+    assert results(replace(row, run=run), tmp_path).failure == "ours: KeyError: 'tags'"
+    result = results(replace(row, setup=will_not_end, run=_takes_a_second), tmp_path)
+    assert result.failure == "when the row was taken down: RuntimeError: the server does not stop"
+
+
+def _takes_a_second(_state: str, meter: Meter) -> None:
+    meter.record(1.0, 1.0, 1.0, MEMORY)
+
+
+def floored(failing: bool = False) -> Row[str]:
+    def run(_state: str, meter: Meter) -> None:
+        if failing:
+            raise Unverified("There is no nginx.")
+        meter.record(0.5, 1.0, 2.0, MEMORY)
+
+    row = measured({"ours": 1.0, "peer": 4.0})
+    floor = Floor("nginx", row.setup, run, lambda _: None)
+    return replace(row, floor=floor, target=Target(ratio=0.5, floor=1.9))
+
+
+def test_a_floor_is_shown_and_may_be_promised(tmp_path: Path) -> None:
+    result = results(floored(), tmp_path)
+    assert (result.above_floor(Figure.CPU), len(result.floors)) == (2.0, 3)
+    assert result.met() is False
+    (line,) = Report(OURS, PEER, Scale(), False, [result]).lines()
+    assert "nginx 0.250" in line
+    assert line[-1] == "ratio 0.5, 1.9 of the floor (2.00): MISSED"
+
+
+def test_a_floor_that_fails_leaves_the_comparison(tmp_path: Path) -> None:
+    result = results(floored(failing=True), tmp_path)
+    assert (result.failure, len(result.pairs), result.floors) == (None, 3, ())
+    assert result.met() is False
+    (line,) = Report(OURS, PEER, Scale(), False, [result]).lines()
+    assert "FAILED: nginx: There is no nginx." in line
+    assert "(unknown): MISSED" in line[-1]
+
+
+def test_charts_are_whole_and_leave_out_what_failed(tmp_path: Path) -> None:
+    rows = [replace(floored(), title="a <row>")]
+    rows += [replace(measured({"ours": 1.0, "peer": 4.0}), name=f"scale-{size}") for size in SIZES]
+    rows.append(replace(measured({"ours": 1.0, "peer": 4.0}, "peer"), title="broken"))
+    ran = [results(row, tmp_path / row.name) for row in rows]
+    chart.write(tmp_path, ran, "1 & 2", "peer")
+    for name, shown in (("benchmarks.svg", "0.25"), ("scale.svg", "Holdfast, files")):
+        picture = (tmp_path / name).read_text()
+        texts = [element.text for element in ElementTree.fromstring(picture).iter()]
+        assert "1 & 2" in texts
+        assert shown in texts
+        assert "broken" not in picture
+
+
+def test_chunked_bodies_are_put_together() -> None:
+    answer = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\nA;x=1\r\n0123456789\r\n0\r\nTrailer: 1\r\n\r\n"
+    )
+    with answering(answer) as port, Wire(port) as wire:
+        assert wire.ask("GET", "/")[1] == b"abc0123456789"
+
+
+@pytest.mark.engine("docker-registry")
+def test_a_quick_run_has_all_kinds_of_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program("docker-registry")
+    program("nginx")
+    rows = "pull,push-chunks,manifest-tag,push-existing,crowd,idle,tags-list,scale-1"
+    words = ["--quick", "--rounds", "1", "--rows", rows, "--charts", str(tmp_path)]
+    written = tmp_path / "results.json"
+    code = main([*words, "--json", str(written), "--directory", str(tmp_path)])
+    assert code == 0, capsys.readouterr().out
+    document = json.loads(written.read_text())
+    assert [row["name"] for row in document["rows"]] == rows.split(",")
+    assert not [row for row in document["rows"] if row.get("floor", {}).get("failure")]
+    assert ElementTree.parse(tmp_path / "benchmarks.svg").getroot() is not None
 
 
 def test_markdown_replaces_what_is_between_its_marks(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 
 from tests.bench.content import Content
 from tests.bench.wire import Head, Wire
@@ -12,9 +13,11 @@ def with_digest(location: str, digest: str) -> str:
     return f"{location}{'&' if '?' in location else '?'}digest={digest}"
 
 
-def pull_blob(port: int, repository: str, content: Content) -> None:
+def pull_blob(
+    port: int, repository: str, content: Content, tls: ssl.SSLContext | None = None
+) -> None:
     """GET a blob and compare its every byte and its digest. Raises Unverified."""
-    with Wire(port) as wire:
+    with Wire(port, tls=tls) as wire:
         wire.send_head("GET", f"/v2/{repository}/blobs/{content.digest}")
         head = wire.read_head().expect(200, "GET of a blob")
         wire.read_content(head.expect_digest(content.digest, "GET of a blob"), content)
@@ -52,6 +55,27 @@ def push_put(wire: Wire, repository: str, content: Content) -> None:
     wire.send_content(content)
     head = wire.read_head().expect(201, "PUT of a whole blob")
     _skip_body(wire, head.expect_digest(content.digest, "PUT of a whole blob"))
+
+
+def push_chunks(wire: Wire, repository: str, content: Content, chunk: int) -> None:
+    """POST, a PATCH of Content-Range for every `chunk` bytes, PUT: the chunked push of the OCI spec."""
+    place = start_upload(wire, repository)
+    for start in range(0, content.size, chunk):
+        size = min(chunk, content.size - start)
+        wire.send_head(
+            "PATCH",
+            place,
+            {
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(size),
+                "Content-Range": f"{start}-{start + size - 1}",
+            },
+        )
+        wire.send_content(content, start, size)
+        head = wire.read_head().expect(202, "PATCH of a chunk")
+        _skip_body(wire, head)
+        place = head.location
+    finish_upload(wire, place, content.digest)
 
 
 def start_upload(wire: Wire, repository: str) -> str:

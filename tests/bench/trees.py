@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
@@ -17,12 +18,25 @@ IMAGES_PER_REPOSITORY = 25
 BASES = 40
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An image with a tag."""
+
+    repository: str
+    tag: str
+    manifest: bytes
+    digest: str
+    layer: tuple[str, int]
+    """Digest and size of one of its layers."""
+
+
 class TreeMaker:
     def __init__(self, root: Path) -> None:
         self._base = root / "docker/registry/v2"
         self.files = 0
         self.untagged = 0
         """Manifests that are there and have no tag."""
+        self.kept: list[Kept] = []
         self._bases = [self._blob(b"base %d" % number) for number in range(BASES)]
 
     def make(self, files: int) -> None:
@@ -32,10 +46,14 @@ class TreeMaker:
             self._image(number)
             number += 1
 
+    def tag_again(self, image: Kept, count: int) -> None:
+        """Give it so many further tags."""
+        for number in range(count):
+            self._tag(self._base / "repositories" / image.repository, f"t{number}", image.digest)
+
     def _image(self, number: int) -> None:
-        repository = (
-            self._base / f"repositories/team-{number // 1000}/app-{number // IMAGES_PER_REPOSITORY}"
-        )
+        name = f"team-{number // 1000}/app-{number // IMAGES_PER_REPOSITORY}"
+        repository = self._base / "repositories" / name
         config = self._blob(b'{"image":%d}' % number)
         own = [self._blob(b"layer %d of %d" % (layer, number)) for layer in range(2)]
         layers = [self._bases[number % BASES], self._bases[number // 7 % BASES], *own]
@@ -59,7 +77,11 @@ class TreeMaker:
         if number % 10 == 8:
             self.untagged += 1
             return
-        tag = repository / f"_manifests/tags/v{number}"
+        self._tag(repository, f"v{number}", manifest)
+        self.kept.append(Kept(name, f"v{number}", content, manifest, own[0]))
+
+    def _tag(self, repository: Path, name: str, manifest: str) -> None:
+        tag = repository / "_manifests/tags" / name
         self._link(tag / f"index/sha256/{manifest[7:]}/link", manifest)
         self._link(tag / "current/link", manifest)
 

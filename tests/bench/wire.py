@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -81,9 +82,12 @@ class Head:
 class Wire:
     """One keep-alive connection to a server on this machine."""
 
-    def __init__(self, port: int, *, buffer: int | None = None) -> None:
+    def __init__(
+        self, port: int, *, buffer: int | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         """`buffer`: bytes of socket buffer either way, for clients that are to be slow."""
         self.socket = socket.socket()
+        self._whole = socket.MSG_WAITALL if tls is None else 0
         # Time-outs in the kernel keep the socket blocking, which MSG_WAITALL needs.
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SILENCE, 0))
@@ -92,6 +96,8 @@ class Wire:
                 self.socket.setsockopt(socket.SOL_SOCKET, option, buffer)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.connect(("127.0.0.1", port))
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.host = f"127.0.0.1:{port}"
         self.rest = b""
         """What came behind the last head and has not been read."""
@@ -124,6 +130,8 @@ class Wire:
                 return head
 
     def read_body(self, head: Head) -> bytes:
+        if head.headers.get("transfer-encoding", "").lower() == "chunked":
+            return self._read_chunks()
         body = self.rest
         while len(body) < head.length:
             got = self.socket.recv(65536)
@@ -132,6 +140,33 @@ class Wire:
             body += got
         self.rest = body[head.length :]
         return body[: head.length]
+
+    def _read_chunks(self) -> bytes:
+        body = b""
+        while size := int(self._read_line().partition(b";")[0], 16):
+            chunk = self._read_exactly(size + 2)
+            body += chunk[:-2]
+        while self._read_line():
+            pass  # trailers
+        return body
+
+    def _read_line(self) -> bytes:
+        while b"\r\n" not in self.rest:
+            self._receive()
+        line, _, self.rest = self.rest.partition(b"\r\n")
+        return line
+
+    def _read_exactly(self, size: int) -> bytes:
+        while len(self.rest) < size:
+            self._receive()
+        data, self.rest = self.rest[:size], self.rest[size:]
+        return data
+
+    def _receive(self) -> None:
+        got = self.socket.recv(65536)
+        if not got:
+            raise Unverified("A chunked body ended early.")
+        self.rest += got
 
     def ask(
         self,
@@ -161,7 +196,7 @@ class Wire:
         view = memoryview(buffer)
         while taken < content.size:
             want = content.slice(taken)
-            count = self.socket.recv_into(view, len(want), socket.MSG_WAITALL)
+            count = self.socket.recv_into(view, len(want), self._whole)
             if count == 0:
                 raise Unverified(f"A blob ended after {taken} of {content.size} bytes.")
             # A bytearray on the left makes it one memcmp; two memoryviews go byte by byte.
@@ -182,9 +217,10 @@ class Wire:
         if left or f"sha256:{state.hexdigest()}" != content.digest:
             raise Unverified(f"A blob came with other content than {content.digest}.")
 
-    def send_content(self, content: Content) -> None:
-        for piece in content.pieces():
-            self.socket.sendall(piece)
+    def send_content(self, content: Content, start: int = 0, size: int | None = None) -> None:
+        end = content.size if size is None else start + size
+        for offset in range(start, end, PIECE):
+            self.socket.sendall(content.slice(offset, end - offset))
 
     def send_chunked(self, content: Content) -> None:
         """As docker does: a chunked body in chunks of 32 KiB, a MiB to each system call."""

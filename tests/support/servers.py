@@ -137,11 +137,12 @@ def holdfast(
     host: str = "127.0.0.1",
     authority: Path | None = None,
     module: str = "registry.cli",
+    under: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Holdfast on `directory`/tree, with `config` laid over what tests usually want.
 
     `authority` is of the certificate that `config` has in http.tls. `module` is run instead of the
-    program itself, if a test changes what cannot be configured.
+    program itself, if a test changes what cannot be configured; `under` is a command that runs it.
     """
     port = port or free_port()
     root = directory / "tree"
@@ -163,7 +164,7 @@ def holdfast(
     )
     path = directory / f"config-{port}.yml"
     path.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", module, "serve", str(path)]
+    command = [*under, sys.executable, "-m", module, "serve", str(path)]
     log = directory / f"holdfast-{port}.log"
     with running(
         command,
