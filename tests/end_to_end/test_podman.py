@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.support.api import Api
-from tests.support.clients import Client, Podman, random_files
+from tests.support.clients import Client, Podman, context, random_files
 from tests.support.images import MIB, OCI_INDEX, OCI_MANIFEST, random_bytes, sha256
 from tests.support.servers import Server
 
@@ -56,6 +56,24 @@ def test_buildah_from_scratch(
     podman("cp", f"{created}:/opt/payload", str(work / "back"))
     podman("rm", created)
     assert (work / "back").read_bytes() == payload
+
+
+def test_a_build_cache_of_buildah(registry: Server, http: Api, buildah: Client, work: Path) -> None:
+    """Each step of a build is an image under a tag of its own, pulled instead of built again."""
+    cache = f"{registry.address}/buildah/cache"
+    source = str(context(work / "cached", random_files(2, MIB, "cached")))
+    options = ("--layers", "--isolation", "chroot", INSECURE, "--cache-from", cache)
+    built = buildah("build", *options, "--cache-to", cache, "-t", "cached", source)
+    assert "Pushing cache" in built.text
+    tags = http.tags("buildah/cache")
+    assert tags
+    for tag in tags:
+        http.content_of("buildah/cache", tag)
+    image = buildah("images", "-q", "--no-trunc", "cached").stdout.strip()
+    buildah("rmi", "-a", "-f")
+    again = buildah("build", *options, "-t", "cached", source)
+    assert "Cache pulled from remote" in again.text
+    assert buildah("images", "-q", "--no-trunc", "cached").stdout.strip() == image
 
 
 def test_a_manifest_list_of_podman(registry: Server, http: Api, podman: Podman, work: Path) -> None:

@@ -132,6 +132,14 @@ def test_served(server: Running, request_bytes: bytes) -> None:
         assert client.ask(request_bytes).status == 200
 
 
+def test_tls_on_a_plain_port_is_called_by_its_name(server: Running) -> None:
+    """The engines try it first: what the log says must not send anybody looking elsewhere."""
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    with server.client() as client:
+        (error,) = json.loads(client.ask(hello).body)["errors"]
+        assert "(a TLS handshake, and this port speaks plain HTTP)" in error["message"]
+
+
 def test_the_target_of_an_absolute_form_is_its_path(server: Running) -> None:
     with server.client() as client:
         assert client.ask(get(b"Host: a", target=b"http://a/v2/%2e?x")).body == b"GET /v2/%2e"
