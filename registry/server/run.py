@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from .context import WorkerContext
 from .doorway import Doorway
+from .last_call import last_call
 from .lifecycle import Lifecycle
 from .protocol import Connection
 from .proxy_header import Announced
@@ -77,6 +78,7 @@ class WorkerServer(uvicorn.Server):
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await last_call(sockets or ())
         for doorway in self._doorways:
             doorway.close()
             await doorway.settled()

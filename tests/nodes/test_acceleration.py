@@ -11,15 +11,17 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.bench.processes import peak, reset_peaks
 from tests.support import access
 from tests.support.balancers import ACCELERATED, Balancer, nginx
 from tests.support.clients import wait_for
 from tests.support.images import MIB
 from tests.support.nodes import Node, Storage, nodes
-from tests.support.registry import Blob, Registry, a_name, refused, some_bytes
+from tests.support.registry import Blob, Registry, a_name, refused, some_bytes, with_query
 from tests.support.servers import holdfast
 
 SIZE = 3 * MIB + 7
+WORKER_LIMIT = 150 * 10**6
 OF_THE_CONNECTION = {"connection", "date", "keep-alive", "server", "transfer-encoding"}
 ANNOUNCED = {"X-Sendfile-Type": "X-Accel-Redirect"}
 
@@ -145,6 +147,37 @@ def test_over_tls(balancer: Balancer, front: Registry) -> None:
     trust = ssl.create_default_context(cafile=balancer.authority)
     answer = httpx.get(f"{balancer.tls_url}/v2/{name}/blobs/{blob.digest}", verify=trust)
     assert answer.content == blob.data
+
+
+def two_gigabytes() -> Iterator[bytes]:
+    body = bytes(range(256)) * (MIB // 256)
+    for number in range(2 * 10**9 // MIB + 1):
+        yield number.to_bytes(8) + body[8:]
+
+
+def test_a_layer_of_two_gigabytes_over_tls(both: list[Node], balancer: Balancer) -> None:
+    hasher = hashlib.sha256()
+    for piece in two_gigabytes():
+        hasher.update(piece)
+    digest, name = f"sha256:{hasher.hexdigest()}", a_name("large")
+    for node in both:
+        reset_peaks(node.server.process.pid)
+    trust = ssl.create_default_context(cafile=balancer.authority)
+    with httpx.Client(base_url=balancer.tls_url, verify=trust, timeout=180) as client:
+        begun = client.post(f"/v2/{name}/blobs/uploads/")
+        sent = client.patch(begun.headers["Location"], content=two_gigabytes())
+        assert sent.status_code == 202, sent.text
+        ended = client.put(with_query(sent.headers["Location"], digest=digest))
+        assert ended.status_code == 201, ended.text
+        served = counted(both, "holdfast_response_bytes_total")
+        hasher = hashlib.sha256()
+        with client.stream("GET", f"/v2/{name}/blobs/{digest}") as answer:
+            for piece in answer.iter_raw(MIB):
+                hasher.update(piece)
+        assert f"sha256:{hasher.hexdigest()}" == digest
+    assert counted(both, "holdfast_response_bytes_total") == served
+    for node in both:
+        assert peak(node.server.process.pid).largest < WORKER_LIMIT
 
 
 @pytest.mark.parametrize("path", ["{place}", "/v2/..{place}", "/v2/%2e%2e{place}", "/{place}"])

@@ -169,6 +169,36 @@ def test_the_order_of_a_graceful_stop() -> None:
         assert process.wait() == 0
 
 
+def test_nobody_who_connects_is_cut_off() -> None:
+    cut: list[str] = []
+
+    def connect_again_and_again(port: int) -> None:
+        while True:
+            try:
+                client = Client(port)
+            except OSError:
+                return
+            with client:
+                try:
+                    client.ask(PID)
+                except (OSError, ValueError) as error:
+                    cut.append(repr(error))
+
+    for _ in range(3):
+        with serving(draindelay=0.3) as (process, port):
+            crowd = [
+                threading.Thread(target=connect_again_and_again, args=[port]) for _ in range(8)
+            ]
+            for one in crowd:
+                one.start()
+            time.sleep(0.3)
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+            for one in crowd:
+                one.join(PATIENCE)
+    assert cut == []
+
+
 def test_a_stop_is_bounded() -> None:
     with serving(draintimeout=1) as (process, port):
         with Client(port) as stalled, Client(port) as slow:
