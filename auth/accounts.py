@@ -78,6 +78,10 @@ class Accounts(Protocol):
     async def refreshed(self) -> None:
         """Take over a file that has changed. The answers below are as of the last time."""
 
+    @property
+    def version(self) -> object:
+        """Another one after each change that was taken over."""
+
     def disables(self, name: str) -> bool:
         """Whether the account is shut out, wherever else its name has a password."""
 
@@ -234,6 +238,10 @@ class Combined:
     async def refreshed(self) -> None:
         for part in self._parts:
             await part.refreshed()
+
+    @property
+    def version(self) -> object:
+        return tuple(part.version for part in self._parts)
 
     def disables(self, name: str) -> bool:
         return any(part.disables(name) for part in self._parts)

@@ -15,7 +15,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from auth.audit import Audit, Event, What, describe, unheard
@@ -24,6 +24,7 @@ from auth.builtin import recalled
 from auth.jwk import KeysUnavailable
 from auth.login import ANONYMOUS, Login, LoginFailed, Logins, basic_credentials
 from auth.model import Access, Asking, Denied, Identity, Refused, Undecided
+from auth.policy import Policy
 from auth.rights import Rights
 from auth.tokens import TokenInvalid, Verifier
 from auth.watched import Clock
@@ -32,6 +33,21 @@ RECHECK: Final = 30.0
 """Seconds for which a verified token is believed without looking at its signature again."""
 
 REMEMBERED: Final = 8192
+"""Tokens."""
+
+_ALLOWED: Final = 64
+"""Answers that are remembered of a token."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A token that was verified, and what it was allowed since users and rules are as they are."""
+
+    until: float
+    login: Login
+    users: object = None
+    policy: Policy | None = None
+    allowed: dict[tuple[Access, ...], Identity] = field(default_factory=dict)
 
 
 class BasicAuthorizer:
@@ -142,23 +158,37 @@ class BuiltinAuthorizer(BasicAuthorizer):
         self._verifier = verifier
         self._bearer_challenge = challenge
         self._clock = clock
-        self._verified: OrderedDict[bytes, tuple[float, Login]] = OrderedDict()
+        self._verified: OrderedDict[bytes, _Known] = OrderedDict()
+
+    async def authorize(self, asking: Asking, wanted: Sequence[Access]) -> Identity:
+        """As every mode does; what a token was allowed a moment ago, and still is, costs little."""
+        token = bearer_token(asking.authorization)
+        known = None if token is None else self._verified.get(_key(token))
+        if known is None or self._clock() >= known.until:
+            return await super().authorize(asking, wanted)
+        await self._rights.refreshed()
+        users, policy = await self._logins.version(), self._rights.policy
+        if known.users != users or known.policy is not policy or len(known.allowed) >= _ALLOWED:
+            known.users, known.policy, known.allowed = users, policy, {}
+        identity = known.allowed.get(question := tuple(wanted))
+        if identity is None or await self._logins.revoked(known.login):
+            allowed = known.allowed  # what is found by older users or rules goes with those
+            identity = allowed[question] = await super().authorize(asking, wanted)
+        return identity
 
     async def _recognised(self, asking: Asking) -> Login:
         token = bearer_token(asking.authorization)
         if token is None:
             return await super()._recognised(asking)
-        key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-        known = self._verified.get(key)
-        if known is None or self._clock() >= known[0]:
+        known = self._verified.get(key := _key(token))
+        if known is None or self._clock() >= known.until:
             login, expires = await self._verify(token)
+            known = _Known(min(self._clock() + RECHECK, expires), login)
             self._verified.pop(key, None)
-            self._verified[key] = (min(self._clock() + RECHECK, expires), login)
+            self._verified[key] = known
             while len(self._verified) > REMEMBERED:
                 self._verified.popitem(last=False)
-        else:
-            login = known[1]
-        return await self._logins.standing(login)
+        return await self._logins.standing(known.login)
 
     def _check(self, login: Login, access: Access, asking: Asking, wanted: Sequence[Access]) -> str:
         if login.by_token and not grants(login.granted, access):
@@ -185,3 +215,8 @@ class BuiltinAuthorizer(BasicAuthorizer):
     def _challenge(self, asking: Asking, wanted: Sequence[Access], error: str | None) -> str:
         shown = bearer_token(asking.authorization) is not None
         return self._bearer_challenge.header(asking, wanted, error if shown else None)
+
+
+def _key(token: str) -> bytes:
+    """What is kept of a token in memory is not the token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -126,6 +126,10 @@ class HtpasswdFile:
         await self._file.refreshed()
         self._warn()
 
+    @property
+    def version(self) -> object:
+        return self._file.loaded
+
     def disables(self, name: str) -> bool:
         return False
 

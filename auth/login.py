@@ -120,8 +120,8 @@ class Logins:
 
         Cheap: for every request with a token that was given out before.
         """
-        if login.credential:
-            await self._check_revoked(login.credential)
+        if await self.revoked(login):
+            raise LoginFailed("The token was revoked; ask for another one.")
         if login.method == "oidc" and (
             self._issuers is None or not self._issuers.trusts(login.name.partition(":")[0])
         ):
@@ -139,6 +139,21 @@ class Logins:
         if account is None or login.stamp not in {"", account.stamp}:
             raise LoginFailed("The account has changed since; log in again.")
         return _with_groups(login, account.groups)
+
+    async def version(self) -> object:
+        """Another one whenever standing() may say something else, but for what is revoked."""
+        if self._accounts is None:
+            return None
+        await self._accounts.refreshed()
+        return self._accounts.version
+
+    async def revoked(self, login: Login) -> bool:
+        """Raises Undecided."""
+        return (
+            bool(login.credential)
+            and self._revocations is not None
+            and await self._revocations.revoked(login.credential)
+        )
 
     async def certificate(self, name: str) -> Login:
         """The bearer of a client certificate that TLS has verified. Raises LoginFailed."""
@@ -211,10 +226,6 @@ class Logins:
                 expires=credential.expires,
             )
         )
-
-    async def _check_revoked(self, credential: str) -> None:
-        if self._revocations is not None and await self._revocations.revoked(credential):
-            raise LoginFailed("The token was revoked; ask for another one.")
 
     def _is_token(self, name: str, password: str) -> bool:
         if self._robots is not None and looks_like_one(password):

@@ -142,6 +142,10 @@ class UsersFile:
     async def refreshed(self) -> None:
         await self._file.refreshed()
 
+    @property
+    def version(self) -> object:
+        return self._file.loaded
+
     def disables(self, name: str) -> bool:
         return name in self._file.content.disabled
 

@@ -229,7 +229,7 @@ def _accounts(section: Builtin) -> Accounts | None:
         parts.append(HtpasswdFile(str(section.htpasswd), passwords))
     if section.users is not None:
         parts.append(UsersFile(str(section.users), passwords))
-    return Combined(parts) if parts else None
+    return Combined(parts) if len(parts) > 1 else next(iter(parts), None)
 
 
 def _policy(path: Path | None, anonymous: bool) -> Policy | PolicyFile:

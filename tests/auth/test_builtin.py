@@ -14,7 +14,7 @@ import pytest
 
 from auth.accounts import Combined, Passwords
 from auth.audit import Event, What
-from auth.authorizers import BasicAuthorizer, BuiltinAuthorizer
+from auth.authorizers import RECHECK, BasicAuthorizer, BuiltinAuthorizer
 from auth.bearer import Challenge
 from auth.builtin import Issued, OAuthRequest, RequestInvalid, TokenRequest, TokenServer
 from auth.htpasswd import HtpasswdFile
@@ -33,7 +33,7 @@ from auth.model import (
     repository,
 )
 from auth.oidc import OidcIssuers, TrustedIssuer
-from auth.policy import Policy, everything
+from auth.policy import Decision, Policy, everything
 from auth.policy_file import PolicyFile, parse
 from auth.refresh import RefreshTokens
 from auth.revocations import Revocation, RevocationList
@@ -297,6 +297,50 @@ def test_a_token_reaches_no_further_than_it_says(house: House, scope: str, wante
 
     run(check())
     assert house.events_of(What.DENIED)
+
+
+def test_what_a_token_is_allowed_is_decided_once_while_nothing_changes(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "policy.yml"
+    path.write_bytes(POLICY)
+    house = make(PolicyFile(str(path), interval=0))
+    decided: list[Access] = []
+    decide = Rights.decide
+
+    def noted(rights: Rights, identity: Identity, access: Access) -> Decision:
+        decided.append(access)
+        return decide(rights, identity, access)
+
+    monkeypatch.setattr(Rights, "decide", noted)
+
+    async def check() -> None:
+        bearer = await house.bearer(as_user("alice"), "repository:team/app:pull,push")
+        pull, push = [repository("team/app", "pull")], [repository("team/app", "push")]
+
+        async def times(wanted: list[Access]) -> int:
+            decided.clear()
+            answers = [await house.builtin.authorize(bearer, wanted) for _ in range(3)]
+            assert len({(each.name, each.rule) for each in answers}) == 1
+            return len(decided)
+
+        assert await times(pull) == 2, "once with its signature, once to be remembered"
+        assert await times(pull) == 0
+        assert await times(push) == 1
+        path.write_bytes(POLICY + b"# the same, but another file\n")
+        assert await times(pull) == 1
+        htpasswd(house.users, "alice", "bob", "carol")
+        assert await times(pull) == 1
+        house.clock.pass_(RECHECK)
+        assert await times(pull) == 2
+        monkeypatch.setattr("auth.authorizers._ALLOWED", 2)
+        for _ in range(3):
+            await times(push)
+            await times(pull)
+        (known,) = house.builtin._verified.values()
+        assert len(known.allowed) <= 2
+
+    run(check())
 
 
 def test_a_star_is_what_the_policy_gives_of_pull_push_and_delete(house: House) -> None:  # row 28
