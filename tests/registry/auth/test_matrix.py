@@ -192,7 +192,7 @@ def test_only_what_a_rule_gives_is_given(world: World, role: str, shown: str) ->
 VARYING = {"date", "x-request-id", "content-length"}
 
 
-def told_of(answer: httpx.Response) -> tuple[object, ...]:
+def told_of(answer: httpx.Response) -> tuple[int, str, tuple[tuple[str, str], ...]]:
     """What an answer tells, with the name that was asked for taken out of it."""
     text = answer.text
     headers = {name: value for name, value in answer.headers.items() if name not in VARYING}
@@ -204,12 +204,24 @@ def told_of(answer: httpx.Response) -> tuple[object, ...]:
 
 def test_other_methods_are_none(world: World) -> None:
     for kind, methods in HANDLERS.items():
-        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - methods.keys():
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - methods.keys():
             for credentials in ({}, world.password("nobody"), world.password("owner")):
                 path = f"/v2/{PATHS[kind].format(name=NAME)}"
                 answer = world.ask(method, path, credentials)
                 assert answer.status_code == 405
                 assert answer.headers["allow"] == ", ".join(sorted(methods))
+
+
+def test_options_tell_everybody_the_same(world: World) -> None:
+    """The methods of the resource's kind, whoever asks and whether or not it is there."""
+    for kind, methods in HANDLERS.items():
+        told = {
+            told_of(world.ask("OPTIONS", f"/v2/{PATHS[kind].format(name=name)}", credentials))
+            for name in (NAME, "team/absent")
+            for credentials in ({}, world.password("nobody"), world.password("owner"))
+        }
+        ((status, text, headers),) = told
+        assert (status, text, dict(headers)["allow"]) == (200, "", ", ".join(sorted(methods)))
 
 
 @pytest.mark.parametrize("path", OPEN)
