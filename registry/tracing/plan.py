@@ -18,6 +18,7 @@ DISABLED: Final = "OTEL_SDK_DISABLED"
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL: Final = "http/protobuf"
+PATH: Final = "/v1/traces"
 
 
 class CannotTrace(Exception):
@@ -49,7 +50,7 @@ def plan(section: Tracing, environ: Mapping[str, str]) -> Plan | None:
             "tracing out of the configuration."
         ) from error
     return Plan(
-        f"{section.endpoint.rstrip('/')}/v1/traces" if section.endpoint else None,
+        section.endpoint.rstrip("/").removesuffix(PATH) + PATH if section.endpoint else None,
         section.headers or None,
         section.share and section.share / 100,
     )

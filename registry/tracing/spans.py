@@ -8,6 +8,7 @@ gigabytes is thousands of appends, and a listing may be as many reads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -90,7 +91,7 @@ class Tracing:
 
         def shut_down() -> None:
             self._provider.shutdown()
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=shut_down, name="tracing-end", daemon=True).start()

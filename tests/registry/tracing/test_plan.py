@@ -31,6 +31,7 @@ BY_VARIABLES = Plan(None, None, None)
         (Tracing(share=10), {}, None),
         (Tracing(share=10), {"OTEL_TRACES_EXPORTER": "otlp"}, Plan(None, None, 0.1)),
         (Tracing(endpoint="http://c:4318"), {}, Plan("http://c:4318/v1/traces", None, None)),
+        (Tracing(endpoint="http://c/v1/traces/"), {}, Plan("http://c/v1/traces", None, None)),
         (
             Tracing(endpoint="https://c/otlp/", headers={"Authorization": "Basic x"}, share=50),
             {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
