@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 FILE = click.argument("config", required=False, type=click.Path(path_type=Path))
 
 
-def load(config: Path | None) -> Loaded:
+def load(config: Path | None, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Warnings are on stderr by then. Exits with 2 if there are problems."""
     from registry.config import ConfigError
     from registry.config import load as load_file
 
     try:
-        loaded = load_file(config, os.environ)
+        loaded = load_file(config, environ)
     except ConfigError as error:
         for warning in error.warnings:
             click.echo(f"{error.source}: warning: {warning}", err=True)
@@ -44,6 +44,7 @@ def load_settings(config: Path | None) -> Settings:
 def storage(settings: Settings) -> Iterator[Driver]:
     """The storage of the configuration; what it cannot do ends the command with a line."""
     from registry.drivers import make_driver
+    from registry.remedies import explained
     from storage.driver import DriverError
 
     try:
@@ -51,7 +52,7 @@ def storage(settings: Settings) -> Iterator[Driver]:
         yield driver
         driver.close()
     except DriverError as error:
-        stop(f"The storage cannot be used: {' '.join(str(error).split())}")
+        stop(explained(error, settings))
 
 
 def stop(sentence: str, code: int = 1) -> NoReturn:

@@ -39,9 +39,11 @@ from registry.maintenance import Purging, keep_catalog, purge_uploads
 from registry.middleware import Observe
 from registry.readiness import READS, WORKS, StorageProbe
 from registry.redirects import Redirects
+from registry.remedies import explained, foreign, little_room
 from registry.revocations import StoredRevocations
 from registry.server.lifecycle import Lifecycle
 from registry.server.settings import ServerSettings, TLSSettings
+from registry.server.tls import CannotSecure, context
 from registry.server.workers import serve as serve_workers
 from registry.streaming import Threads, Uploading
 from registry.telemetry import leftovers, logs
@@ -81,10 +83,17 @@ def serve(loaded: Loaded) -> int:
     try:
         readonly = settings.storage.maintenance.readonly.enabled
         driver = make_driver(settings, readonly=readonly)
+        if why := foreign(settings):
+            print(why, file=sys.stderr)  # noqa: T201
+            return 1
         key = settings.http.secret.encode() or _kept_secret(driver, readonly)
         workers = _workers(settings)
         traced = plan(settings.tracing, os.environ)
         _authentication(settings, driver, audit)  # what is wrong with it is to be said now
+        if tls := tls_settings(settings):
+            context(tls)  # as above
+        if warning := little_room(settings):
+            log.warning(warning)
         log.info(
             "starting",
             source=loaded.source,
@@ -98,11 +107,14 @@ def serve(loaded: Loaded) -> int:
             worker_died=telemetry.worker_died,
         )
     except (DriverError, RegistryError) as error:
-        print(f"The storage cannot be used: {_cause(error)}", file=sys.stderr)  # noqa: T201
+        print(explained(error, settings), file=sys.stderr)  # noqa: T201
         return 1
     except (CannotAuthenticate, CannotTrace) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
+    except CannotSecure as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
     finally:
         telemetry.cleanup(directory)
 
@@ -112,12 +124,6 @@ def _kept_secret(driver: Driver, readonly: bool) -> bytes:
     if readonly:
         return secret.load(driver) or os.urandom(secret.LENGTH)
     return secret.load_or_create(driver)
-
-
-def _cause(error: Exception) -> str:
-    """One line, also of what a store of others has to say."""
-    cause = error.__cause__ if isinstance(error.__cause__, DriverError) else error
-    return " ".join(str(cause).split())
 
 
 def _authentication(settings: Settings, driver: Driver, audit: Audit) -> Authentication:
@@ -136,23 +142,29 @@ def _workers(settings: Settings) -> int:
     return settings.http.workers or CORES
 
 
+def tls_settings(settings: Settings) -> TLSSettings | None:
+    """None for plain HTTP."""
+    tls = settings.http.tls
+    if tls.certificate is None or tls.key is None:
+        return None
+    return TLSSettings(
+        certificate=str(tls.certificate),
+        key=str(tls.key),
+        minimumtls=tls.minimumtls,
+        clientcas=tuple(map(str, tls.clientcas)),
+        clientauth=tls.clientauth,
+    )
+
+
 def _server_settings(settings: Settings, workers: int) -> ServerSettings:
-    http, limits, tls = settings.http, settings.http.limits, settings.http.tls
+    http, limits = settings.http, settings.http.limits
     endpoint = http.endpoint
     return ServerSettings(
         addr=(endpoint.host, endpoint.port)
         if isinstance(endpoint, TcpEndpoint)
         else str(endpoint.path),
         workers=workers,
-        tls=TLSSettings(
-            certificate=str(tls.certificate),
-            key=str(tls.key),
-            minimumtls=tls.minimumtls,
-            clientcas=tuple(map(str, tls.clientcas)),
-            clientauth=tls.clientauth,
-        )
-        if tls.certificate is not None and tls.key is not None
-        else None,
+        tls=tls_settings(settings),
         draindelay=http.draindelay,
         draintimeout=http.draintimeout,
         header_timeout=limits.headertimeout,

@@ -8,6 +8,7 @@ certificate. ALPN offers http/1.1 alone.
 from __future__ import annotations
 
 import os
+import shlex
 import ssl
 import stat
 from typing import Any, Final
@@ -103,6 +104,16 @@ def _load_certificate(tls: ssl.SSLContext, settings: TLSSettings) -> None:
             "'openssl pkey', with mode 0600."
         )
 
+    for what, path, key in (
+        ("certificate", settings.certificate, "certificate"),
+        ("private key", settings.key, "key"),
+    ):
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError as error:
+            raise CannotSecure(
+                f"The {what} {path} cannot be read: {error.strerror}. {_remedy(path, key, error)}"
+            ) from None
     try:
         tls.load_cert_chain(settings.certificate, settings.key, no_password)
     except (OSError, ssl.SSLError) as error:
@@ -110,6 +121,17 @@ def _load_certificate(tls: ssl.SSLContext, settings: TLSSettings) -> None:
             f"Cannot use the certificate {settings.certificate} with the key {settings.key}: "
             f"{_reason(error)}; correct http.tls."
         ) from None
+
+
+def _remedy(path: str, key: str, error: OSError) -> str:
+    user = f"{os.geteuid()}:{os.getegid()}"
+    if isinstance(error, PermissionError):
+        return (
+            f"Run as root: chown {user} {shlex.quote(path)} (and let {user} enter its directory), or "
+            f"correct http.tls.{key}."
+        )
+    directory = shlex.quote(os.path.dirname(path) or ".")
+    return f"Look with: ls -l {directory}; put it there, or correct http.tls.{key}."
 
 
 _REASONS: Final = {

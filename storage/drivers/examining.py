@@ -171,6 +171,12 @@ def _nfs(root: Path, options: frozenset[str]) -> Iterator[Observation]:
 
 def mount_of(path: Path, mounts: str) -> tuple[str, frozenset[str]]:
     """The filesystem's type and mount options, from a text in the form of /proc/self/mounts."""
+    _, kind, options = mount_entry(path, mounts)
+    return kind, options
+
+
+def mount_entry(path: Path, mounts: str) -> tuple[str, str, frozenset[str]]:
+    """As mount_of(), with the place where it is mounted; "" if that is not in the text."""
     found, kind, options = "", "unknown", frozenset[str]()
     real = str(path.resolve())
     for line in mounts.splitlines():
@@ -181,4 +187,4 @@ def mount_of(path: Path, mounts: str) -> tuple[str, frozenset[str]]:
         inside = real == point or real.startswith(f"{point.rstrip('/')}/")
         if inside and len(point) >= len(found):
             found, kind, options = point, fields[2], frozenset(fields[3].split(","))
-    return kind, options
+    return found, kind, options
