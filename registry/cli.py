@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from registry.cli_auth import auth_group, htpasswd, keys_group, token_group
 from registry.cli_collector import garbage_collect, rollback
 from registry.cli_config import FILE, load
+from registry.cli_copy import copy_storage
 from registry.cli_fsck import fsck
 from registry.cli_health import health
 from registry.cli_image import ANONYMOUS, AsInImage
@@ -46,17 +47,28 @@ def main() -> None:
     envvar=ANONYMOUS,
     help=f"Listen beyond this machine although anyone may then pull, push and delete (or {ANONYMOUS}).",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what it would see and do with this configuration and storage; write nothing.",
+)
 @click.pass_context
-def serve(ctx: click.Context, config: Path | None, insecure_anonymous: bool) -> None:
+def serve(ctx: click.Context, config: Path | None, insecure_anonymous: bool, dry_run: bool) -> None:
     """Serve images until told to stop.
 
     CONFIG is a config.yml as Distribution has it. Without it: $REGISTRY_CONFIGURATION_PATH,
     /etc/distribution/config.yml, /etc/docker/registry/config.yml, or else built-in defaults.
+    With --dry-run it ends with 1 if something would not work.
     """
     from registry.config import check_exposure
 
     loaded = load(config)
     exposed = check_exposure(loaded.settings, insecure_anonymous=False)
+    if dry_run:
+        from registry.examined import show
+        from registry.preview import preview
+
+        sys.exit(show(preview(loaded, None if insecure_anonymous else exposed)))
     if exposed and not insecure_anonymous:
         click.echo(f"{loaded.source}: {exposed}", err=True)
         sys.exit(2)
@@ -125,7 +137,7 @@ def _print_version(ctx: click.Context) -> None:
 
 
 for command in (
-    *(auth_group, fsck, garbage_collect, health, htpasswd),
+    *(auth_group, copy_storage, fsck, garbage_collect, health, htpasswd),
     *(keys_group, rollback, token_group),
 ):
     main.add_command(command)

@@ -6,6 +6,7 @@ sentence at the start and not a failed push.
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
@@ -32,6 +33,27 @@ def make_driver(settings: Settings, *, readonly: bool = False) -> Driver:
     driver.prepare(readonly=readonly)
     if readonly:
         check_readable(driver)
+    return driver
+
+
+def look_at(settings: Settings) -> Driver:
+    """A driver to read with, also where there is nothing yet. Writes nothing. Raises DriverError.
+
+    What is not there, or may not be read, is found when it is read.
+    """
+    parameters = s3_settings(settings)
+    if parameters is not None:
+        from storage.drivers.s3.driver import S3Driver  # as below
+
+        try:
+            return S3Driver(parameters)
+        except ValueError as error:
+            raise Unavailable(str(error)) from None
+    filesystem = settings.storage.filesystem
+    if filesystem is None or not os.path.exists(filesystem.rootdirectory):
+        return MemoryDriver()  # as empty as what is not there
+    driver = FilesystemDriver(filesystem.rootdirectory)
+    driver.prepare(readonly=True)
     return driver
 
 

@@ -32,6 +32,7 @@
     └── holdfast                                  ours; Distribution passes over it
         ├── catalog/<hex>                         a repository of this name (remote storage)
         ├── catalog-complete                      every repository has one
+        ├── copying/<id>                          a blob that is being copied from another storage
         ├── revoked/<id>.<until>                  a token that was taken back before it expires
         ├── tokens/<id>.<until>                   what is known of a token that was given out
         ├── pulls-since                           since then last pulls are noted
@@ -53,6 +54,7 @@ REPOSITORIES = f"{ROOT}/repositories"
 BLOBS = f"{ROOT}/blobs"
 CATALOG = f"{ROOT}/holdfast/catalog"
 CATALOG_COMPLETE = f"{ROOT}/holdfast/catalog-complete"
+COPYING = f"{ROOT}/holdfast/copying"
 REVOKED = f"{ROOT}/holdfast/revoked"
 TOKENS = f"{ROOT}/holdfast/tokens"
 PULLS_SINCE = f"{ROOT}/holdfast/pulls-since"

@@ -51,6 +51,14 @@ def describe(digest: Digest, manifest: Manifest) -> Descriptor:
     return descriptor
 
 
+def enter(driver: Driver, name: RepositoryName, digest: Digest, manifest: Manifest) -> None:
+    """Note the manifest as a referrer of its subject, if it has one."""
+    if manifest.subject is not None:
+        key = layout.referrer(name, manifest.subject.digest, digest)
+        content = json.dumps(describe(digest, manifest), separators=(",", ":"))
+        driver.write(key, content.encode("utf-8"))
+
+
 def fallback_tag(subject: Digest) -> Tag:
     """Referrers Tag Schema: each part cut to length, what a tag cannot hold replaced."""
     text = f"{subject.algorithm[:32]}-{subject.hex[:64]}"
@@ -67,10 +75,7 @@ class Referrers:
         self._load = load
 
     def add(self, digest: Digest, manifest: Manifest) -> None:
-        if manifest.subject is not None:
-            key = layout.referrer(self._name, manifest.subject.digest, digest)
-            content = json.dumps(describe(digest, manifest), separators=(",", ":"))
-            self._driver.write(key, content.encode("utf-8"))
+        enter(self._driver, self._name, digest, manifest)
 
     def remove(self, digest: Digest, subject: Digest) -> None:
         self._driver.delete_many([layout.referrer(self._name, subject, digest)])

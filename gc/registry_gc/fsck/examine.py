@@ -26,7 +26,15 @@ Report = Callable[[Finding], None]
 class Examination:
     """Holds one repository at a time in memory. `repairs` None looks only."""
 
-    def __init__(self, driver: Driver, repairs: Repairs | None, report: Report) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        repairs: Repairs | None,
+        report: Report,
+        seen: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
+        """`seen` is given the bytes of every manifest that is what it is called."""
+        self._seen = seen
         self._driver = driver
         self._repairs = repairs
         self._report = report
@@ -89,6 +97,7 @@ class Examination:
                 lambda: self._do().set_aside(target or digest),
             )
             return
+        self._seen(content)
         if target is None:
             self._find(
                 Kind.DAMAGED_LINK,
