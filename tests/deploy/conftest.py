@@ -1,4 +1,4 @@
-"""The image, built by a real Docker engine from a base that is made on this machine."""
+"""The image, built by a real Docker engine from a base made on this machine; and a registry that tells."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.told import Told
+from tests.deploy.told import told as tell
 from tests.support import clients
 from tests.support.engines import missing, program, require_root
 
@@ -63,6 +65,11 @@ def image(docker: clients.Docker, base: str) -> str:
         timeout=240,
     )
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return tell(tmp_path_factory.mktemp("told"))
 
 
 def _packages() -> tuple[str, str]:
