@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.bench import bucket, bulk, collecting, crowds, lists, scale, small, whole
+from tests.bench import bucket, bulk, collecting, crowds, guarded, lists, scale, small, whole
 from tests.bench.measure import Row
 
 ROWS: tuple[Row[Any], ...] = (
     *bulk.ROWS,
     *small.ROWS,
     *crowds.ROWS,
+    *guarded.ROWS,
     *lists.ROWS,
     *whole.ROWS,
     *collecting.ROWS,

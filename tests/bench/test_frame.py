@@ -290,7 +290,10 @@ def test_a_quick_run_has_all_kinds_of_rows(
 ) -> None:
     program("docker-registry")
     program("nginx")
-    rows = "pull,push-chunks,manifest-tag,push-existing,crowd,idle,tags-list,scale-1"
+    rows = (
+        "pull,push-chunks,manifest-tag,push-existing,crowd,auth-manifest,token-issue,idle,tags-list,"
+        "scale-1"
+    )
     words = ["--quick", "--rounds", "1", "--rows", rows, "--charts", str(tmp_path)]
     written = tmp_path / "results.json"
     code = main([*words, "--json", str(written), "--directory", str(tmp_path)])

@@ -164,11 +164,14 @@ def token_server(
     *,
     tls: tuple[Path, Path] | None = None,
     name: str = "127.0.0.1",
+    port: int = 0,
 ) -> Iterator[TokenServer]:
-    """Running at a free port of loopback: with `tls`, a certificate and its key, at ::1 as `name`."""
+    """Running on loopback, at a free port unless one is given: with `tls`, a certificate and its key,
+    at ::1 as `name`.
+    """
     made = TokenServer(users, rights)
     listening = (ThreadingHTTPServer if tls is None else _Server6)(
-        ("127.0.0.1" if tls is None else "::1", 0), _handler(made)
+        ("127.0.0.1" if tls is None else "::1", port), _handler(made)
     )
     if tls is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -191,6 +194,7 @@ def token_server(
 def _handler(server: TokenServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
         timeout = 10
 
         def do_GET(self) -> None:
