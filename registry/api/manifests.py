@@ -24,17 +24,20 @@ TAGS_AT_ONCE = 100
 async def get(call: Call) -> Response:
     """Whatever Accept says: a client that cannot read it says so better than a 404 could."""
     reference = call.target.reference
-    stored = await call.look_up(lambda repository: repository.manifests.get(reference))
+    # By HEAD and a digest a client asks whether it must push: what was deleted must not be there.
+    asks = call.request.method == "HEAD" and isinstance(reference, Digest)
+    stored = await call.look_up(lambda found: found.manifests.get(reference), surely=asks)
     pulls = call.services.pulls
     if pulls is not None and isinstance(reference, Tag) and call.request.method == "GET":
         pulls.note(call.target.name, reference)  # a HEAD looks, and takes nothing
-    if call.request.method == "HEAD" and isinstance(reference, Digest):
-        name = call.target.name
-        if await call.is_going(entries.manifest(name, reference), entries.blob(reference)):
-            raise unknown(reference)
-    unchanged, whole = _headers(stored.digest, stored.media_type, len(stored.content))
+    digest = stored.digest
+    if asks and await call.is_going(
+        entries.manifest(call.target.name, digest), entries.blob(digest)
+    ):
+        raise unknown(digest)
+    unchanged, whole = _headers(digest, stored.media_type, len(stored.content))
     condition = call.header("if-none-match")
-    if condition is not None and {str(stored.digest), "*"} & set(parse_etags(condition)):
+    if condition is not None and {str(digest), "*"} & set(parse_etags(condition)):
         return EncodedResponse(b"", 304, unchanged)
     return EncodedResponse(stored.content, 200, whole)
 

@@ -153,8 +153,7 @@ def test_from_push_to_deletion(registry: Registry, kind: str) -> None:
     refer(registry, name, shape)
     for path in deletions(name, shape, tags, blobs):
         assert registry.ask("DELETE", path).status_code == 202
-        if not registry.in_bucket:
-            assert registry.ask("HEAD", path).status_code == 404
+        assert registry.ask("HEAD", path).status_code == 404
 
 
 def push(registry: Registry, name: str, shape: Shape, tags: dict[str, Document]) -> None:

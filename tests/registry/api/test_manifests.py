@@ -292,6 +292,8 @@ def test_deletion_of_a_manifest_takes_its_tags(registry: Registry) -> None:
         list(registry.everywhere("GET", path(name, reference)))
     assert registry.ask("DELETE", path(name, document.digest)).status_code == 202
     gone(registry, name, "one", "two", *([] if registry.in_bucket else [document.digest]))
+    for answer in registry.everywhere("HEAD", path(name, document.digest)):
+        assert answer.status_code == 404
     assert registry.tags(name) == ["other"]
     check(registry, name, "other", other, other.digest)
     refused(registry.ask("DELETE", path(name, document.digest)), 404, "MANIFEST_UNKNOWN")
