@@ -153,6 +153,8 @@ def tls_settings(settings: Settings) -> TLSSettings | None:
         minimumtls=tls.minimumtls,
         clientcas=tuple(map(str, tls.clientcas)),
         clientauth=tls.clientauth,
+        ciphersuites=tuple(tls.ciphersuites),
+        hsts=tls.hsts,
     )
 
 
@@ -165,6 +167,7 @@ def _server_settings(settings: Settings, workers: int) -> ServerSettings:
         else str(endpoint.path),
         workers=workers,
         tls=tls_settings(settings),
+        proxyprotocol=tuple(http.trustedproxies) if http.proxyprotocol else None,
         draindelay=http.draindelay,
         draintimeout=http.draintimeout,
         header_timeout=limits.headertimeout,
