@@ -16,6 +16,7 @@
     │   │   └── hashstates/<alg>/<offset>         the hash of the first <offset> bytes, resumable
     │   └── _holdfast                             ours; Distribution passes over it
     │       ├── pulled/<tag>                      the tag's last pull, to the day, is its time
+    │       ├── pushed                            when copied tags were pushed (remote storage)
     │       └── referrers
     │           ├── complete                      every older revision has been looked at
     │           └── <alg>/<hex>/<alg>/<hex>       subject, then referrer: its descriptor
@@ -160,6 +161,10 @@ def hash_state(name: RepositoryName, upload_id: str, algorithm: str, offset: int
 
 def pulled(name: RepositoryName, tag: Tag) -> str:
     return f"{REPOSITORIES}/{name}/_holdfast/pulled/{tag}"
+
+
+def pushed(name: RepositoryName) -> str:
+    return f"{REPOSITORIES}/{name}/_holdfast/pushed"
 
 
 def referrers(name: RepositoryName) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -12,21 +13,37 @@ from registry.copying.manifests import Manifests, in_turn
 from registry.copying.report import Report
 from registry.copying.times import keep_time
 from registry.copying.trees import Contents
-from storage import layout, links
+from storage import layout, links, pushed
 from storage.collection import entries
 from storage.driver import Driver, DriverError, ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.errors import ManifestUnknown, RegistryError
 from storage.model.reference import RepositoryName, Tag
 from storage.presence import keep
+from storage.pushed import Pushed
 from storage.repository import Store
 from storage.tags import Tags
 
 N = TypeVar("N")
 
 
+@dataclass(frozen=True, slots=True)
+class _Tagging:
+    """What the tags of one repository need, and what became of them."""
+
+    manifests: Manifests
+    there: Contents
+    here: Contents
+    before: Pushed
+    """When they were pushed, where the source has no times of its own."""
+    times: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Of those that are at the target, by name: what they name, and when they were pushed."""
+    named: set[Digest] = field(default_factory=set)
+    """Lost manifests that a tag was told of."""
+
+
 class RepositoryCopy:
-    """One repository, in one pass."""
+    """Repositories, one by one, in one pass. Thread-safe."""
 
     def __init__(
         self,
@@ -69,10 +86,12 @@ class RepositoryCopy:
         manifests.bring_all(there.revisions - here.revisions, self._crew.each)
         whole = not manifests.lost
         oldest_first = sorted(there.tags, key=lambda tag: (there.tags[tag], tag.value))
-        tagged: set[Digest] = set()
-        self._crew.each(lambda tag: self._tag(manifests, there, here, tag, tagged), oldest_first)
-        for digest in manifests.lost.keys() - tagged:
+        before = self._crew.patiently(lambda: pushed.load(self._source, there.name))
+        tagging = _Tagging(manifests, there, here, before)
+        self._crew.each(lambda tag: self._tag(tagging, tag), oldest_first)
+        for digest in manifests.lost.keys() - tagging.named:
             self._report.problem(f"{there.name}@{digest} is left out: {manifests.lost[digest]}.")
+        self._note_times(there, tagging.times)
         self._finish(there, here, whole=whole)
         self._extra(there, here)
 
@@ -102,28 +121,15 @@ class RepositoryCopy:
             repositories=there.exists, manifests=len(there.revisions), tags=len(there.tags)
         )
 
-    def _tag(
-        self,
-        manifests: Manifests,
-        there: Contents,
-        here: Contents,
-        tag: Tag,
-        tagged: set[Digest],
-    ) -> None:
-        name = f"{there.name}:{tag}"
+    def _tag(self, tagging: _Tagging, tag: Tag) -> None:
+        name = f"{tagging.there.name}:{tag}"
         try:
-            self._crew.patiently(lambda: self._set(manifests, there, here, tag, tagged))
+            self._crew.patiently(lambda: self._set(tagging, tag))
         except (DriverError, RegistryError) as error:
             self._report.problem(f"{name} could not be copied: {said_of(error)}.")
 
-    def _set(
-        self,
-        manifests: Manifests,
-        there: Contents,
-        here: Contents,
-        tag: Tag,
-        tagged: set[Digest],
-    ) -> None:
+    def _set(self, tagging: _Tagging, tag: Tag) -> None:
+        manifests, there, here = tagging.manifests, tagging.there, tagging.here
         key = layout.tag_current(there.name, tag)
         try:
             content = self._source.read(key, length=links.LENGTH_LIMIT)
@@ -136,8 +142,10 @@ class RepositoryCopy:
                 "delete it."
             )
             return
+        time = tagging.before.time_of(tag, digest, there.tags[tag])
         held = links.read(self._target, key) if tag in here.tags else None
         if held == digest:
+            tagging.times[str(tag)] = (str(digest), time)
             return
         if held is not None and not self._overwrite and not self._named_before(there, tag, held):
             self._report.problem(
@@ -147,7 +155,7 @@ class RepositoryCopy:
             return
         manifests.bring_all([digest], in_turn)  # one that was pushed since the list
         if digest in manifests.lost:
-            tagged.add(digest)
+            tagging.named.add(digest)
             if self._is_linked(there, digest):
                 self._report.problem(
                     f"{there.name}:{tag} is left out: it needs {digest}, and {manifests.lost[digest]}."
@@ -158,10 +166,11 @@ class RepositoryCopy:
         for past in sorted(there.history_of(tag) - here.history_of(tag), key=str):
             self._target.write(layout.tag_index(there.name, tag, past), links.encode(past))
             self._report.count(copied_links=1)
-        self._point(there, tag, digest)
+        self._point(there, tag, digest, time)
+        tagging.times[str(tag)] = (str(digest), time)
         self._report.count(copied_tags=1)
 
-    def _point(self, there: Contents, tag: Tag, digest: Digest) -> None:
+    def _point(self, there: Contents, tag: Tag, digest: Digest, time: float) -> None:
         """As a push does it, for the collector at the target to see."""
         reliance = self._store.guard.rely(
             [entries.manifest(there.name, digest), entries.blob(digest)]
@@ -169,7 +178,21 @@ class RepositoryCopy:
         self._target.stat(layout.revision(there.name, digest))
         Tags(self._target, there.name).set(tag, digest)
         reliance.confirm()
-        keep_time(self._target, layout.tag_current(there.name, tag), there.tags.get(tag))
+        keep_time(self._target, layout.tag_current(there.name, tag), time)
+
+    def _note_times(self, there: Contents, times: dict[str, tuple[str, float]]) -> None:
+        """Where the target has no times but its own."""
+        if not self._target.remote or not times:
+            return
+        try:
+            known = self._crew.patiently(lambda: pushed.load(self._target, there.name)).times
+            merged = {**known, **times}
+            if merged != known:
+                self._crew.patiently(lambda: pushed.note(self._target, there.name, merged))
+        except DriverError as error:
+            self._report.problem(
+                f"When the tags of {there.name} were pushed could not be noted: {said_of(error)}."
+            )
 
     def _named_before(self, there: Contents, tag: Tag, digest: Digest) -> bool:
         key = layout.tag_index(there.name, tag, digest)

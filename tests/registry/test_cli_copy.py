@@ -10,10 +10,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from registry_gc.retention.applying import judge
+from registry_gc.retention.policy import Policy, Rule
 
+from auth.patterns import repositories
 from storage import layout
 from storage.collection import journal
 from storage.collection.publication import Publication
@@ -321,6 +325,39 @@ def test_times_of_pushes_and_pulls_come_along_to_a_disk(disks: tuple[Place, Plac
     assert copy(source, target).exit_code == 0
     assert target.driver.stat(key).modified == 1_600_000_000
     assert target.driver.stat(layout.blob(Digest.of(b"one"))).modified > time.time() - 600
+
+
+def test_a_rule_for_old_tags_judges_in_a_bucket_as_it_did_on_the_disk(
+    make: Make, tmp_path: Path
+) -> None:
+    """There and back: an object store gives no tag another time than that of its copy."""
+    source, bucket, back = make("disk", "from"), make("bucket", "to"), make("disk", "back")
+    assert source.root is not None
+    days = {"b": 30, "a": 20, "c": 10}
+    for tag, age in days.items():
+        source.shop.image("team/app", tag, tag.encode())
+        time_of = time.time() - age * 86400
+        os.utime(source.root / layout.tag_current(APP, Tag(tag)), (time_of, time_of))
+    for here, there in ((source, bucket), (bucket, back)):
+        assert copy(here, there).exit_code == 0
+    rule = Rule(repositories=(repositories("**"),), newest=1, younger=15 * 86400)
+
+    def order(place: Place) -> list[tuple[str, bool, int]]:
+        with ThreadPoolExecutor(2) as pool:
+            (judged,) = judge(place.driver, Policy([rule]), pool, time.time())
+        return [
+            (
+                str(each.facts.tag),
+                each.kept,
+                round((time.time() - each.facts.pushed) / 86400),
+            )
+            for each in judged.decisions
+        ]
+
+    for place in (source, bucket, back):
+        assert order(place) == [("c", True, 10), ("a", False, 20), ("b", False, 30)]
+    bucket.shop.image("team/app", "b", b"pushed there")
+    assert order(bucket)[0] == ("b", True, 0)
 
 
 def test_a_damaged_copy_is_copied_again(ways: tuple[Place, Place]) -> None:

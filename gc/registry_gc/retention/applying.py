@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from registry_gc.outcome import Braked
 from registry_gc.retention.policy import Decision, Policy, Rule, TagFacts
-from storage import layout, links
+from storage import layout, links, pushed
 from storage.catalog import Catalog
 from storage.driver import Driver, ObjectNotFound
 from storage.model.reference import RepositoryName, Tag
+from storage.pushed import Pushed
 from storage.tags import Tags
 
 log = logging.getLogger("holdfast.collection")
@@ -48,7 +49,13 @@ def judge(driver: Driver, policy: Policy, pool: Executor, now: float) -> Iterato
         if rule is None or rule.keeps_everything:
             continue
         tags = Tags(driver, name).list()[0]
-        facts = pool.map(lambda tag, name=name, rule=rule: _facts(driver, name, tag, rule), tags)
+        before = pushed.load(driver, name)
+        facts = pool.map(
+            lambda tag, name=name, rule=rule, before=before: _facts(
+                driver, name, tag, rule, before
+            ),
+            tags,
+        )
         known = [each for each in facts if each is not None]
         yield Judged(name, rule, rule.decide(known, now, since))
 
@@ -73,17 +80,19 @@ def apply(
     return removed
 
 
-def _facts(driver: Driver, name: RepositoryName, tag: Tag, rule: Rule) -> TagFacts | None:
+def _facts(
+    driver: Driver, name: RepositoryName, tag: Tag, rule: Rule, before: Pushed
+) -> TagFacts | None:
     """None if it vanished meanwhile."""
     key = layout.tag_current(name, tag)
     digest = links.read(driver, key)
-    pushed = _modified(driver, key)
-    if digest is None or pushed is None:
+    modified = _modified(driver, key)
+    if digest is None or modified is None:
         return None
     pulled = None
     if rule.pulled_within is not None:
         pulled = _modified(driver, layout.pulled(name, tag))
-    return TagFacts(tag, digest, pushed, pulled)
+    return TagFacts(tag, digest, before.time_of(tag, digest, modified), pulled)
 
 
 def _modified(driver: Driver, key: str) -> float | None:
