@@ -48,8 +48,8 @@ class World:
     """Of the fronts, by name."""
     serial: Iterator[int] = field(default_factory=count)
 
-    def say(self, front: str, data: bytes) -> bytes:
-        """All that comes back until the server closes, or has nothing more to say."""
+    def say(self, front: str, data: bytes, quiet: float = QUIET) -> bytes:
+        """All that comes back until the server closes, or says nothing more for so many seconds."""
         with socket.create_connection(("127.0.0.1", self.ports[front]), timeout=10) as client:
             with contextlib.suppress(ConnectionError):  # refused before all of it was read
                 client.sendall(data)
@@ -57,8 +57,22 @@ class World:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 while piece := client.recv(65536):
                     received += piece
-                    client.settimeout(QUIET)
+                    client.settimeout(quiet)
             return received
+
+    def ask(
+        self,
+        front: str,
+        method: str,
+        path: str,
+        *lines: str,
+        body: bytes = b"",
+        who: str = "root",
+        host: str = "registry.test",
+    ) -> bytes:
+        """The whole answer to one plain request."""
+        head = ask(method, path, *lines, "Connection: close", who=who, host=host)
+        return self.say(front, head + body, quiet=10)
 
     def seen(self, text: str) -> bool:
         """Whether any node was asked for a path with this text in it."""
@@ -142,7 +156,7 @@ def ask(
 def is_well(world: World, front: str) -> bool:
     """Whether the next client of the same front gets the answer to its own question."""
     for _ in range(2):  # a balancer takes its nodes by turns
-        received = world.say(front, ask("GET", "/v2/", "Connection: close"))
+        received = world.ask(front, "GET", "/v2/")
         if statuses(received) != [200] or not received.endswith(b"\r\n\r\n{}"):
             return False
     return True
@@ -265,15 +279,13 @@ def test_no_address_comes_from_a_client(world: World, front: str, lines: list[st
         ("", "GET", "/healthz/"),
         ("", "GET", "/auth/token/"),
     ):
-        more = [*lines[1:], "Content-Length: 0", "Connection: close"]
-        received = world.say(front, ask(method, path, *more, who=who, host=host))
+        more = [*lines[1:], "Content-Length: 0"]
+        received = world.ask(front, method, path, *more, who=who, host=host)
         assert statuses(received), received
         assert b"evil" not in received
         assert b"javascript" not in received
     # The one who was told to log in is told so at the address of the node itself.
-    received = world.say(
-        front, ask("GET", "/v2/", *lines[1:], "Connection: close", who="", host=host)
-    )
+    received = world.ask(front, "GET", "/v2/", *lines[1:], who="", host=host)
     assert re.search(rb'realm="http://127\.0\.0\.1:\d+/auth/token"', received)
 
 
@@ -301,22 +313,23 @@ def test_a_body_is_not_waited_for(
 def test_ranges_by_the_thousand_are_no_work(world: World, front: str) -> None:
     blob = f"/v2/team/app/blobs/{digest_of(LAYER)}"
     many = "bytes=" + ",".join(["0-"] * 2500)
-    received = world.say(front, ask("GET", blob, f"Range: {many}", "Connection: close"))
+    received = world.ask(front, "GET", blob, f"Range: {many}")
     assert statuses(received) == [200]
     assert received.endswith(b"\r\n\r\n" + LAYER)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "gzip, identity", "zstd"])
 def test_nothing_is_unpacked(world: World, front: str, coding: str) -> None:
-    head = ask(
+    received = world.ask(
+        front,
         "PUT",
         "/v2/team/app/manifests/packed",
         f"Content-Type: {INDEX}",
         f"Content-Encoding: {coding}",
         f"Content-Length: {len(MANIFEST)}",
-        "Connection: close",
+        body=MANIFEST,
     )
-    assert statuses(world.say(front, head + MANIFEST)) == [415]
+    assert statuses(received) == [415]
 
 
 @pytest.mark.parametrize(
