@@ -26,6 +26,9 @@ ANNOUNCEMENT: Final = "x-sendfile-type"
 _RANGE = re.compile(r"bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})", re.ASCII)
 """What nginx and we read alike. It refuses other forms, which are to be ignored (RFC 9110 section 14.2)."""
 
+_CONDITIONS: Final = ("if-match", "if-unmodified-since")
+"""These it would judge by a file that it has no ETag of; we pass over them."""
+
 
 class Acceleration:
     """`prefix` (http.accelredirect) ends with a slash, and is nginx's for the directory of all blobs."""
@@ -35,10 +38,12 @@ class Acceleration:
 
     def wanted(self, request: Request) -> bool:
         """Whether who sent this request will send what it asks for."""
+        headers = request.headers
         return (
             request.scope[ORIGIN].trusted
-            and request.headers.get(ANNOUNCEMENT, "").lower() == HEADER.lower()
-            and _RANGE.fullmatch(request.headers.get("range", "bytes=0-")) is not None
+            and headers.get(ANNOUNCEMENT, "").lower() == HEADER.lower()
+            and _RANGE.fullmatch(headers.get("range", "bytes=0-")) is not None
+            and not any(condition in headers for condition in _CONDITIONS)
         )
 
     def place(self, stored: Digest) -> str:

@@ -111,6 +111,9 @@ CONDITIONS: list[Mapping[str, str]] = [
     {"If-None-Match": "*", "Range": "bytes=0-9"},
     {"If-None-Match": '"other"'},
     {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"},
+    {"If-Match": "DIGEST"},
+    {"If-Match": '"other"'},
+    {"If-Unmodified-Since": "Fri, 01 Jan 2010 00:00:00 GMT"},
     {"Accept-Encoding": "gzip"},
 ]
 
