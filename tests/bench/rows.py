@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.bench import bucket, bulk, collecting, crowds, guarded, lists, scale, small, whole
+from tests.bench import (
+    accelerated,
+    bucket,
+    bulk,
+    collecting,
+    crowds,
+    guarded,
+    lists,
+    scale,
+    small,
+    whole,
+)
 from tests.bench.measure import Row
 
 ROWS: tuple[Row[Any], ...] = (
     *bulk.ROWS,
+    *accelerated.ROWS,
     *small.ROWS,
     *crowds.ROWS,
     *guarded.ROWS,
