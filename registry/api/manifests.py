@@ -16,6 +16,7 @@ from storage.manifests import too_large, unknown
 from storage.model.digest import Digest
 from storage.model.errors import ManifestInvalid
 from storage.model.manifest import SIZE_LIMIT
+from storage.model.mediatype import INDEXES
 from storage.model.reference import Tag
 
 TAGS_AT_ONCE = 100
@@ -82,7 +83,7 @@ async def put(call: Call) -> Response:
         response.headers["OCI-Subject"] = str(manifest.subject.digest)
     for tag in tags:
         response.headers.append("OCI-Tag", str(tag))
-    if isinstance(reference, Tag) and manifest.subject is not None and _is_fallback(reference):
+    if isinstance(reference, Tag) and _is_fallback(reference) and manifest.media_type in INDEXES:
         response.headers.update(
             warning("This registry lists referrers itself; the fallback tag is not needed.")
         )
@@ -101,6 +102,7 @@ async def delete(call: Call) -> Response:
 
 
 def _is_fallback(tag: Tag) -> bool:
+    """Under such a tag a client keeps an index of referrers, where a registry does not list them."""
     return str(tag).startswith(("sha256-", "sha512-")) and len(str(tag)) == 71
 
 

@@ -203,6 +203,17 @@ def test_the_fallback_tag_is_merged_and_stays_a_tag(registry: Registry) -> None:
     assert fallback(subject.digest) in registry.tags(name)
 
 
+def test_whoever_keeps_a_fallback_tag_is_told_that_it_is_not_needed(registry: Registry) -> None:
+    name = a_name()
+    subject = registry.push(name, "latest", image())
+    tag = fallback(subject.digest)
+    told = registry.put_manifest(name, tag, index(subject)).headers["Warning"]
+    assert told == '299 - "This registry lists referrers itself; the fallback tag is not needed."'
+    signature = registry.push(name, f"{tag}.sig", image())  # as cosign keeps signatures
+    for reference, document in ((f"{tag}.sig", signature), ("latest", subject), (tag, subject)):
+        assert "Warning" not in registry.put_manifest(name, reference, document).headers
+
+
 def test_a_subject_by_sha512(registry: Registry) -> None:
     name = a_name()
     subject = image()
