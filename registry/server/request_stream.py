@@ -24,7 +24,7 @@ logger = logging.getLogger("holdfast.server")
 _HEAD_STEP: Final = 4096
 _TLS: Final = b"\x16\x03"
 """What a handshake begins with (RFC 8446, section 5.1)."""
-TLS_HERE: Final = "a TLS handshake, and this port speaks plain HTTP"
+_TLS_HERE: Final = "a TLS handshake, and this port speaks plain HTTP"
 _CHUNKED_HEAD: Final = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -144,7 +144,7 @@ class RequestStream:
             if self.closed:
                 return b""
             tls = not was_in_head and data.startswith(_TLS)
-            raise Refused(bad_request(TLS_HERE if tls else str(error))) from None
+            raise Refused(bad_request(_TLS_HERE if tls else str(error))) from None
         if self.in_head:
             self._head_fed += len(data) if was_in_head else 1
             if self._head_fed > self._settings.max_header_bytes:

@@ -10,6 +10,7 @@ from typing import Any
 from storage import layout
 from storage.driver import Driver, ObjectNotFound
 from storage.model.digest import Digest
+from storage.model.errors import DigestInvalid
 from storage.model.reference import Tag
 
 LARGEST = 64 * 1024 * 1024
@@ -38,11 +39,15 @@ def needed(driver: Driver, digest: Digest) -> dict[Digest, int]:
         found[manifest] = len(content)
         if not isinstance(document, dict):
             continue
+        children = document.get("manifests")
         for each in _descriptors(document):
-            if each["digest"] not in map(str, found):
+            try:
                 named = Digest.parse(each["digest"])
+            except DigestInvalid:
+                continue  # by an algorithm that has no content here
+            if named not in found:
                 found[named] = each["size"]
-                if each in document.get("manifests", ()):
+                if isinstance(children, list) and each in children:
                     pending.append(named)
     return found
 

@@ -99,6 +99,16 @@ def test_what_a_tag_alone_holds(plain: Shop) -> None:
     assert sizes[Tag("3")] == len(plain.content(index))
 
 
+@pytest.mark.parametrize("manifests", ["null", '"x"', "[null]", "{}"])
+def test_what_an_older_registry_took_for_a_manifest_has_a_size(plain: Shop, manifests: str) -> None:
+    layer = plain.image("a", "1", b"layer")
+    entries = f'{{"digest":"{layer}","size":5}},{{"digest":"sha384:00","size":7}}'
+    content = f'{{"layers":[{entries}],"manifests":{manifests}}}'.encode()
+    digest = Digest.of(content)
+    plain.driver.write(layout.blob(digest), content)
+    assert needed(plain.driver, digest) == {digest: len(content), layer: 5}
+
+
 def test_a_repository_that_is_gone_is_no_problem(plain: Shop) -> None:
     plain.image("ci/app", "1", b"one")
     plain.driver.delete_tree(layout.repository(NAME))
