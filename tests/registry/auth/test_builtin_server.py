@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from auth.making import htpasswd_line
 from auth.revocations import LONGEST
 from registry.access import RULES
 from registry.parsing import Kind
+from tests.support.clients import wait_for
 from tests.support.registry import digest_of
 from tests.support.servers import Server, holdfast
 
@@ -373,16 +375,18 @@ def test_a_changed_policy_counts_and_a_broken_one_does_not(world: World) -> None
             time.sleep(0.2)
         assert world.http.get("/readyz").status_code == 200
         assert "policy" not in world.http.get("/readyz").text
-        assert world.metric("holdfast_access_problems") == 1
+        # The worker that is scraped may not be the one that has just told it.
+        wait_for(
+            lambda: world.metric("holdfast_access_problems") == 1, "the metric shows it", 20, 0.2
+        )
         assert f"policy {policy}: line 3: " in world.server.output()
         assert world.http.get("/v2/team/app/manifests/1", headers=erin).status_code == 403
     finally:
         policy.write_text(POLICY)
     until("/v2/team/app/manifests/1", 200, erin)
-    deadline = time.monotonic() + 15
-    while world.metric("holdfast_access_problems") != 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_for(
+        lambda: world.metric("holdfast_access_problems") == 0, "the metric shows its end", 20, 0.2
+    )
     assert "authentication" not in world.http.get("/readyz").json()
 
 
@@ -394,6 +398,22 @@ def test_a_new_key_ends_no_token(world: World) -> None:
         assert world.http.get("/v2/team/app/manifests/1", headers=headers).status_code == 200
         fresh = world.as_user("alice", "repository:team/app:pull")
         assert world.http.get("/v2/team/app/manifests/1", headers=fresh).status_code == 200
+
+
+def test_keys_that_others_can_read_are_told_of(world: World, tmp_path: Path) -> None:
+    """In the log, by readiness and by a metric, though nobody asks for anything that needs a key."""
+    keys = shutil.copytree(world.directory / "keys", tmp_path / "keys")
+    (keys / "sealing-key").chmod(0o644)
+    auth = {"builtin": {**world.auth["builtin"], "keys": str(keys)}}
+    with holdfast(tmp_path, workers=1, config={"auth": auth}) as server:
+        deadline = time.monotonic() + 15
+        while "authentication" not in httpx.get(f"{server.url}/readyz").json():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        metrics = httpx.get(f"{server.url}/metrics", timeout=20).text
+        assert "holdfast_access_problems 1.0" in metrics
+        assert "sealing-key can be read by others (mode 0644); use 0600." in server.output()
 
 
 def test_the_audit_is_counted(world: World) -> None:
