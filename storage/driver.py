@@ -28,7 +28,7 @@ Their text is for the log: it may name keys and causes, so it is never sent to a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -79,12 +79,13 @@ class WouldBlock(Exception):
     """What was asked of an immediate view cannot be answered without waiting. Not an error."""
 
 
+_DOTS = frozenset({".", ".."})
 _KEY = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*", re.ASCII)
 
 
 def check_key(key: str) -> str:
     """`key` itself, or InvalidKey."""
-    if not _KEY.fullmatch(key) or not {".", ".."}.isdisjoint(key.split("/")):
+    if not _KEY.fullmatch(key) or ("." in key and not _DOTS.isdisjoint(key.split("/"))):
         raise InvalidKey(f"not a storage key: {key[:300]!r}")
     return key
 
@@ -304,6 +305,14 @@ class Driver(Protocol):
 
     def forget_discards(self, batch: str) -> None:
         """Give back the room that what a batch removed still takes; ends the batch. Idempotent."""
+
+    def recover(self, key: str, sound: Callable[[Reader], bool]) -> bool:
+        """Put an object back that discard() removed, if a batch that was not forgotten still has it.
+
+        `sound` is asked of what the batches have under that key, until it is satisfied: only that is put
+        back, as if written now. False if there is none, as always where a driver keeps nothing. An object
+        that is there meanwhile may be replaced, so the key must say what its content is.
+        """
 
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         """Give up writes below `prefix` that nobody finished and no key shows; the number given up.

@@ -193,6 +193,9 @@ class RememberingDriver:
     def forget_discards(self, batch: str) -> None:
         self._inner.forget_discards(batch)
 
+    def recover(self, key: str, sound: Callable[[Reader], bool]) -> bool:
+        return self._inner.recover(key, sound)
+
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         return self._inner.abort_unfinished(prefix, before=before)
 

@@ -29,12 +29,12 @@ def tidy(driver: Driver, options: Options, run: str, oldest: float, report: Repo
     except RegistryError as error:
         log.warning("uploads that nobody goes on with stay for now: %s", error.__cause__ or error)
     _forget_notes(driver, oldest)
-    journal.forget(driver, now - options.undo - DAY)
+    journal.forget(driver, now - options.minimum_age - options.undo - options.trash - DAY)
     driver.delete_many(
         [info.key for info in driver.walk(layout.FENCED) if info.modified < now - MARKERS_KEPT]
     )
     driver.end_discards(run)
-    _empty_trash(driver, now - options.trash)
+    empty_trash(driver, now - options.trash)
 
 
 def _forget_notes(driver: Driver, oldest: float) -> None:
@@ -46,7 +46,8 @@ def _forget_notes(driver: Driver, oldest: float) -> None:
         driver.prune(key.rpartition("/")[0])
 
 
-def _empty_trash(driver: Driver, before: float) -> None:
+def empty_trash(driver: Driver, before: float) -> None:
+    """Forget for good what runs that began before have removed."""
     for child in driver.list(layout.TRASH):
         run = child.name.partition(".")[0]
         try:

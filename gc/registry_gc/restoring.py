@@ -1,18 +1,22 @@
 """Putting back what was removed, as a push of the same manifest would: whole, or not at all.
 
-Content stays for `Options.undo` after it was condemned, so within that time everything is there. What
-another push has put in its place meanwhile is never overwritten.
+Content stays for `Options.undo` after it was condemned, so within that time everything is there; and on a
+filesystem in the trash for a while after that. What another push has put in its place meanwhile is never
+overwritten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
+from registry_gc import recovering
 from storage import layout
 from storage.collection.clock import Clock
 from storage.collection.journal import Recorded, Removal
-from storage.driver import ObjectNotFound
+from storage.model import mediatype
 from storage.model.digest import Digest
 from storage.model.errors import (
     Doomed,
@@ -21,13 +25,17 @@ from storage.model.errors import (
     RegistryError,
     Unavailable,
 )
-from storage.model.manifest import SIZE_LIMIT, stored_media_type
+from storage.model.manifest import SIZE_LIMIT, Manifest, stored_media_type
 from storage.model.reference import RepositoryName, Tag
 from storage.repository import Store
+
+T = TypeVar("T")
 
 PATIENCE = 30
 """How often to ask again, each after DOOM_PAUSE seconds, whether content has escaped its removal."""
 DOOM_PAUSE = 5.0
+TRIES = 5
+SLOW_PAUSE = 1.0
 DEEPEST = 10
 """Indexes within indexes."""
 
@@ -86,28 +94,56 @@ class Restorer:
         content = self._content(digest)
         manifests = self._store.repository(name).manifests
         tags = [] if tag is None else [tag]
-        for attempt in range(PATIENCE):
+
+        def put() -> None:
+            manifests.put(content, stored_media_type(content), digest, tags)
+
+        try:
+            self._patiently(put)
+        except ManifestBlobUnknown as error:
+            missing = [Digest.parse(each) for each in error.missing]
+            if not depth or not self._bring_back(name, content, missing, depth - 1):
+                raise
+            self._patiently(put)
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        """Again, as a client would: what is doomed may escape that, and a slow storage become faster."""
+        for number in range(PATIENCE - 1):
             try:
-                manifests.put(content, stored_media_type(content), digest, tags)
+                return attempt()
             except Doomed:
-                if attempt == PATIENCE - 1:
-                    raise
                 self._clock.sleep(DOOM_PAUSE)
-            except ManifestBlobUnknown as error:
-                missing = [Digest.parse(each) for each in error.missing]
-                if not depth or not all((name, each) in self._known for each in missing):
+            except Unavailable:
+                if number >= TRIES:
                     raise
-                for child in missing:
-                    self._put(name, child, None, depth - 1)
-                depth = 0
+                self._clock.sleep(SLOW_PAUSE)
+        return attempt()
+
+    def _bring_back(
+        self, name: RepositoryName, parent: bytes, missing: Iterable[Digest], depth: int
+    ) -> bool:
+        """Whether all is there by now that the manifest misses. Raises as put()."""
+        manifest = Manifest.parse(parent, stored_media_type(parent))
+        children = {
+            child.digest for child in manifest.children if child.media_type in mediatype.MANIFESTS
+        }
+        for digest in missing:
+            if digest not in children:
+                if not self._patiently(partial(self._link, name, digest)):
+                    return False
+            elif (name, digest) in self._known:
+                self._put(name, digest, None, depth)
             else:
-                return
+                return False
+        return True
+
+    def _link(self, name: RepositoryName, digest: Digest) -> bool:
+        return recovering.link(self._store.driver, self._store.guard, name, digest)
 
     def _content(self, digest: Digest) -> bytes:
-        try:
-            return self._store.driver.read(layout.blob(digest), length=SIZE_LIMIT + 1)
-        except ObjectNotFound:
+        if not recovering.has(self._store.driver, digest):
             raise ManifestUnknown(
                 f"The content of {digest} is gone: it was removed longer ago than garbage is kept.",
                 {"digest": str(digest)},
-            ) from None
+            )
+        return self._store.driver.read(layout.blob(digest), length=SIZE_LIMIT + 1)

@@ -10,12 +10,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 
-from storage.driver import ObjectNotFound, Void
+from storage.driver import ObjectNotFound, Reader, Void
 from storage.drivers.posix import sync_directories, system_errors
+from storage.drivers.reading import FileReader
 from storage.drivers.tree import Tree
 
 ENDED = ".ended"
+LOOKS = 3
+
+
+class _Taken(Exception):
+    """A batch was ended or forgotten, or another process was faster."""
 
 
 class TrashedFiles:
@@ -28,8 +35,7 @@ class TrashedFiles:
 
     def discard(self, key: str) -> bool:
         path = self._tree.path(key)
-        # Names are short and flat, so that the directory is all that a rename needs.
-        trashed = f"{self._directory}/{hashlib.sha256(key.encode()).hexdigest()}"
+        trashed = f"{self._directory}/{_name(key)}"
         try:
             with system_errors("discard", key, reading=True):
                 self._tree.again(lambda: os.rename(path, trashed), path)
@@ -57,3 +63,43 @@ def end(directory: str) -> None:
     except FileNotFoundError:
         return
     sync_directories([os.path.dirname(directory)])
+
+
+def recover(tree: Tree, trash: str, key: str, path: str, sound: Callable[[Reader], bool]) -> bool:
+    """`trash` has the directories of all batches. Raises OSError, or what `sound` raises."""
+    for _ in range(LOOKS):
+        kept = [f"{entry.path}/{_name(key)}" for entry in tree.entries(trash)]
+        for each in sorted(filter(os.path.exists, kept), reverse=True):
+            try:
+                if _is_sound(tree, key, each, sound):
+                    os.utime(each)
+                    _put_back(tree, each, path)
+                    return True
+            except (FileNotFoundError, _Taken):
+                break  # look again
+        else:
+            return False
+    return False
+
+
+def _is_sound(tree: Tree, key: str, trashed: str, sound: Callable[[Reader], bool]) -> bool:
+    reader = FileReader(tree, key, trashed)
+    try:
+        return sound(reader)
+    finally:
+        reader.close()
+
+
+def _put_back(tree: Tree, trashed: str, path: str) -> None:
+    def move() -> None:
+        if not os.path.exists(trashed):
+            raise _Taken
+        os.rename(trashed, path)
+
+    _, grown = tree.place(move, path)
+    sync_directories([*grown, os.path.dirname(trashed)])
+
+
+def _name(key: str) -> str:
+    """Short and flat, so that the directory is all that a rename needs."""
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from storage.driver import (
@@ -18,6 +18,7 @@ from storage.driver import (
     Driver,
     ObjectInfo,
     ObjectNotFound,
+    Reader,
     WouldBlock,
     check_key,
     leaves_by_walking,
@@ -173,6 +174,11 @@ class FilesystemDriver:
         self.end_discards(batch)
         self.delete_tree(f"{self._trash}/{batch}{discarding.ENDED}")
 
+    def recover(self, key: str, sound: Callable[[Reader], bool]) -> bool:
+        path, trash = self._tree.path(key), self._tree.path(self._trash)
+        with system_errors("recover", key):
+            return discarding.recover(self._tree, trash, key, path, sound)
+
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         return 0
 
@@ -239,6 +245,9 @@ class CachedFilesystem(FilesystemDriver):
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         raise WouldBlock(prefix)
+
+    def recover(self, key: str, sound: Callable[[Reader], bool]) -> bool:
+        raise WouldBlock(key)
 
     def delete(self, key: str) -> None:
         raise WouldBlock(key)

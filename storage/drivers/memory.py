@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from storage.driver import (
     Conflict,
     ObjectInfo,
     ObjectNotFound,
+    Reader,
     Unavailable,
     Void,
     check_key,
@@ -264,6 +265,10 @@ class MemoryDriver:
 
     def forget_discards(self, batch: str) -> None:
         self.end_discards(batch)
+
+    def recover(self, key: str, sound: Callable[[Reader], bool]) -> bool:
+        check_key(key)
+        return False
 
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         return 0

@@ -121,6 +121,9 @@ class ObservedDriver:
     def forget_discards(self, batch: str) -> None:
         self._inner.forget_discards(batch)
 
+    def recover(self, key: str, sound: Callable[[Reader], bool]) -> bool:
+        return _timed(self._record, "recover", self._inner.recover, key, sound)
+
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         abort = self._inner.abort_unfinished
         return _timed(self._record, "abort_unfinished", abort, prefix, before=before)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from types import TracebackType
 
 from storage.driver import DriverError, InvalidKey, NoSpace, ObjectNotFound, Unavailable
 
@@ -26,13 +26,32 @@ def translate(error: OSError, operation: str, key: str, *, reading: bool) -> Dri
     return Unavailable(text)
 
 
-@contextlib.contextmanager
-def system_errors(operation: str, key: str, *, reading: bool = False) -> Iterator[None]:
-    """Translate every OSError of the block. `reading`: what is absent is not found."""
-    try:
-        yield
-    except OSError as error:
-        raise translate(error, operation, key, reading=reading) from error
+class _Translating:
+    """A generator in its place would cost as much as the system call that it is around."""
+
+    __slots__ = ("_key", "_operation", "_reading")
+
+    def __init__(self, operation: str, key: str, reading: bool) -> None:
+        self._operation = operation
+        self._key = key
+        self._reading = reading
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError):
+            raise translate(error, self._operation, self._key, reading=self._reading) from error
+
+
+def system_errors(operation: str, key: str, *, reading: bool = False) -> _Translating:
+    """Around a block, translate every OSError of it. `reading`: what is absent is not found."""
+    return _Translating(operation, key, reading)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -259,6 +259,10 @@ class FaultyDriver:
         with self.step("forget_discards", batch):
             self._inner.forget_discards(batch)
 
+    def recover(self, key: str, sound: Callable[[Reader], bool]) -> bool:
+        with self.step("recover", key):
+            return self._inner.recover(key, sound)
+
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         with self.step("abort_unfinished", prefix):
             return self._inner.abort_unfinished(prefix, before=before)

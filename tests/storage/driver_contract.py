@@ -852,6 +852,25 @@ class DriverContract:
         assert driver.read("a/b/data") == b"x"
         assert other.discard("a/b/data")
 
+    def test_what_was_discarded_is_put_back_whole_or_not_at_all(self, driver: Driver) -> None:
+        driver.write("a/b/data", b"x")
+        driver.begin_discards("run-1")
+        driver.discarder("run-1", since=store_time(driver), lifetime=60).discard("a/b/data")
+        assert not driver.recover("a/b/data", lambda _: False)
+        assert not driver.recover("a/none/data", lambda _: True)
+        assert keys_below(driver, "a") == []
+        if driver.recover("a/b/data", lambda reader: reader.read_at(0, 10) == b"x"):
+            assert driver.read("a/b/data") == b"x"
+        else:
+            assert keys_below(driver, "a") == []
+        assert not driver.recover("a/b/data", lambda _: True)
+        driver.forget_discards("run-1")
+        driver.write("a/c/data", b"y")
+        driver.begin_discards("run-2")
+        driver.discarder("run-2", since=store_time(driver), lifetime=60).discard("a/c/data")
+        driver.forget_discards("run-2")
+        assert not driver.recover("a/c/data", lambda _: True)
+
     def test_a_discarded_object_can_be_written_again(self, driver: Driver) -> None:
         driver.write("a/b/data", b"x")
         driver.begin_discards("run-1")

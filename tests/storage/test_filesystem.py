@@ -19,6 +19,7 @@ from storage.driver import (
     Driver,
     InvalidKey,
     ObjectNotFound,
+    Reader,
     Unavailable,
     WouldBlock,
 )
@@ -309,6 +310,40 @@ def test_a_reader_does_not_see_what_is_appended_later(driver: FilesystemDriver) 
         writer.append([b"5678"])
     assert reader.read_at(2, 100) == b"34"
     reader.close()
+
+
+def test_what_was_discarded_is_looked_for_in_every_batch(
+    root: Path, driver: FilesystemDriver
+) -> None:
+    """Ended or not; what is not sound is passed over, and what comes back is as if written now."""
+    for batch, content in (("run-1", b"old"), ("run-2", b"new"), ("run-3", b"odd")):
+        driver.write("a/data", content)
+        os.utime(root / "a/data", (0, 0))
+        driver.begin_discards(batch)
+        assert driver.discarder(batch, since=0, lifetime=0).discard("a/data")
+    driver.end_discards("run-2")
+    assert driver.recover("a/data", lambda reader: reader.read_at(0, 3) == b"new")
+    assert driver.read("a/data") == b"new"
+    assert driver.stat("a/data").modified > time.time() - 600
+    assert not driver.recover("a/data", lambda reader: reader.read_at(0, 3) == b"new")
+    for batch in ("run-1", "run-2", "run-3"):
+        driver.forget_discards(batch)
+    assert not driver.recover("a/data", lambda _: True)
+
+
+def test_a_batch_that_is_ended_meanwhile_is_found_again(
+    driver: FilesystemDriver,
+) -> None:
+    driver.write("a/data", b"x")
+    driver.begin_discards("run-1")
+    driver.discarder("run-1", since=0, lifetime=0).discard("a/data")
+
+    def sound(_: Reader) -> bool:
+        driver.end_discards("run-1")
+        return True
+
+    assert driver.recover("a/data", sound)
+    assert driver.read("a/data") == b"x"
 
 
 def test_swap_creation_has_one_winner_among_processes(root: Path, driver: FilesystemDriver) -> None:

@@ -14,14 +14,13 @@ from registry_gc.fsck.examine import Report
 from registry_gc.fsck.findings import Finding, Kind, Summary
 from registry_gc.fsck.repair import Repairs
 from registry_gc.spill import SHARDS
+from registry_gc.verifying import hashed
 from storage import layout
 from storage.driver import Driver, ObjectNotFound
-from storage.hashing import Hasher
 from storage.model.digest import HEX_LENGTHS, Digest
 from storage.model.errors import DigestInvalid
 
 STATE = f"{layout.ROOT}/holdfast/scrubbed"
-READ = 4 * 1024 * 1024
 
 
 class Pace:
@@ -82,11 +81,8 @@ def _is_sound(driver: Driver, digest: Digest, summary: Summary, pace: Pace) -> b
         reader = driver.open(layout.blob(digest))
     except ObjectNotFound:
         return True  # gone meanwhile
-    hasher = Hasher(digest.algorithm)
     try:
-        while data := reader.read_at(hasher.length, READ):
-            hasher.update(data)
-            pace.read(len(data))
+        hasher = hashed(reader, digest.algorithm, pace.read)
     finally:
         reader.close()
     summary.scrubbed += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from storage.driver import (
@@ -143,6 +143,10 @@ class S3Driver:
 
     def forget_discards(self, batch: str) -> None:
         check_key(batch)
+
+    def recover(self, key: str, sound: Callable[[Reader], bool]) -> bool:
+        check_key(key)
+        return False
 
     def abort_unfinished(self, prefix: str, *, before: float) -> int:
         return deleting.abort_stale(self._bucket, _below(prefix), before)
