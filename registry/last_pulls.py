@@ -1,7 +1,10 @@
 """When each tag was last pulled, to the day, for retention rules that ask for it.
 
+Clients pull by tag; or they ask for the digest of a tag and pull by that, and not even that if they have it
+already. So a HEAD of a tag counts, and so does a GET by digest, for whatever tags name it.
+
 A pull costs a look into a dictionary. What is new is written once a minute by each worker, at most once a
-day for a tag, and lost if the worker dies before: a tag that is in use is pulled again.
+day for each, and lost if the worker dies before: a tag that is in use is pulled again.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from registry.streaming import Threads
 from storage import layout
 from storage.driver import Driver, DriverError, ObjectNotFound
+from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
 
 log = logging.getLogger("holdfast.maintenance")
@@ -24,6 +28,8 @@ EVERY = 60.0
 """Seconds from one writing to the next, and as much as half of that more or less."""
 REMEMBERED = 100_000
 
+Pulled = tuple[RepositoryName, Tag | Digest]
+
 
 class LastPulls:
     """Of one worker; note() on the event loop, the rest in threads."""
@@ -31,11 +37,11 @@ class LastPulls:
     def __init__(self, driver: Driver, clock: Callable[[], float] = time.time) -> None:
         self._driver = driver
         self._clock = clock
-        self._noted: dict[tuple[RepositoryName, Tag], int] = {}
-        self._pending: set[tuple[RepositoryName, Tag]] = set()
+        self._noted: dict[Pulled, int] = {}
+        self._pending: set[Pulled] = set()
 
-    def note(self, name: RepositoryName, tag: Tag) -> None:
-        each, today = (name, tag), int(self._clock() // DAY)
+    def note(self, name: RepositoryName, reference: Tag | Digest) -> None:
+        each, today = (name, reference), int(self._clock() // DAY)
         if self._noted.get(each) == today:
             return
         if len(self._noted) >= REMEMBERED:
@@ -61,10 +67,10 @@ class LastPulls:
         failed = set()
         for each in pending:
             try:
-                self._write(layout.pulled(*each))
+                self._write(_mark(*each))
             except DriverError as error:
                 failed.add(each)
-                log.warning("the last pull of %s:%s is not noted: %s", *each, error)
+                log.warning("the last pull of %s, %s, is not noted: %s", *each, error)
         self._forget(failed)
 
     def _begin(self) -> None:
@@ -82,6 +88,12 @@ class LastPulls:
             pass
         self._driver.write(key, b"")
 
-    def _forget(self, each: set[tuple[RepositoryName, Tag]]) -> None:
+    def _forget(self, each: set[Pulled]) -> None:
         for one in each:
             self._noted.pop(one, None)
+
+
+def _mark(name: RepositoryName, reference: Tag | Digest) -> str:
+    if isinstance(reference, Tag):
+        return layout.pulled(name, reference)
+    return layout.pulled_by_digest(name, reference)

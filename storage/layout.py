@@ -16,6 +16,7 @@
     │   │   └── hashstates/<alg>/<offset>         the hash of the first <offset> bytes, resumable
     │   └── _holdfast                             ours; Distribution passes over it
     │       ├── pulled/<tag>                      the tag's last pull, to the day, is its time
+    │       ├── pulled-by-digest/<alg>/<hex>      likewise of a manifest, by its digest
     │       ├── pushed                            when copied tags were pushed (remote storage)
     │       └── referrers
     │           ├── complete                      every older revision has been looked at
@@ -26,7 +27,7 @@
     │   ├── fenced/<run>                          another run has taken this one over
     │   ├── keep/<2 hex>/<sha256 of entry>/<id>   a push relies on what was condemned
     │   ├── journal/<day>/<id>                    links that were removed, to put them back
-    │   ├── references/<2 hex>                    what manifests refer to (remote storage)
+    │   ├── references/<sha256 of name>           what a repository's manifests refer to (remote storage)
     │   ├── trash/<run>/                          what a run removed (filesystem)
     │   ├── last                                  what the last run counted
     │   └── probe-<id>                            to read the store's clock
@@ -46,6 +47,8 @@ link holds a digest and nothing else, no newline. FORMAT.md has the rules in ful
 """
 
 from __future__ import annotations
+
+import hashlib
 
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
@@ -167,6 +170,10 @@ def pushed(name: RepositoryName) -> str:
     return f"{REPOSITORIES}/{name}/_holdfast/pushed"
 
 
+def pulled_by_digest(name: RepositoryName, digest: Digest) -> str:
+    return f"{REPOSITORIES}/{name}/_holdfast/pulled-by-digest/{digest.algorithm}/{digest.hex}"
+
+
 def referrers(name: RepositoryName) -> str:
     return f"{REPOSITORIES}/{name}/_holdfast/referrers"
 
@@ -201,6 +208,10 @@ def keep_notes(entry_hash: str) -> str:
 
 def keep_note(entry_hash: str, note: str) -> str:
     return f"{keep_notes(entry_hash)}/{note}"
+
+
+def references(name: RepositoryName) -> str:
+    return f"{REFERENCES}/{hashlib.sha256(str(name).encode()).hexdigest()}"
 
 
 def clock_probe(name: str) -> str:

@@ -153,7 +153,7 @@ class Manifests:
             subject = None
         journal.record(self._driver, [Removal(self._name, digest)])
         self._tags.delete_pointing_to(digest)
-        self._driver.delete_many([key])
+        self._driver.delete_many([key, layout.pulled_by_digest(self._name, digest)])
         self._driver.prune(layout.revision_directory(self._name, digest))
         if subject is not None:
             self._referrers.remove(digest, subject.digest)

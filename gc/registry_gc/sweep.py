@@ -86,7 +86,7 @@ class Sweep:
         """
         for chunk in _chunks(due, self._options.chunk):
             self._sweep(chunk)
-            self._options.progress("removed", self._report.blobs_removed)
+            self._options.progress("blobs removed", self._report.blobs_removed, None)
 
     def _sweep(self, chunk: Sequence[Due]) -> None:
         doomed_at = self._announce(chunk)
@@ -143,7 +143,11 @@ class Sweep:
     def wait(self) -> None:
         """Until every push that has not seen the last publication is over."""
         timing = self._options.timing
-        self._options.clock.sleep(timing.wait * (1 + timing.drift))
+        seconds = timing.wait * (1 + timing.drift)
+        self._options.progress(
+            "seconds to wait for pushes that are under way", round(seconds), None
+        )
+        self._options.clock.sleep(seconds)
 
     def _is_untouched(self, due: Due) -> bool:
         """A courtesy to writers that do not know of notes, such as another registry on the tree."""
@@ -177,6 +181,9 @@ class Sweep:
     def _tidy(self, where: Parsed) -> None:
         """What only points to a manifest that is gone counts as absent already; this saves the room."""
         if where.repository is not None:
+            if self._options.retention.needs_pulls:
+                mark = layout.pulled_by_digest(where.repository, where.digest)
+                self._driver.delete_many([mark])
             self._driver.prune(layout.revision_directory(where.repository, where.digest))
 
 

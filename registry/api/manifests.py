@@ -29,8 +29,8 @@ async def get(call: Call) -> Response:
     asks = call.request.method == "HEAD" and isinstance(reference, Digest)
     stored = await call.look_up(lambda found: found.manifests.get(reference), surely=asks)
     pulls = call.services.pulls
-    if pulls is not None and isinstance(reference, Tag) and call.request.method == "GET":
-        pulls.note(call.target.name, reference)  # a HEAD looks, and takes nothing
+    if pulls is not None and (call.request.method == "GET" or isinstance(reference, Tag)):
+        pulls.note(call.target.name, reference)
     digest = stored.digest
     if asks and await call.is_going(
         entries.manifest(call.target.name, digest), entries.blob(digest)

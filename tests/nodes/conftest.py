@@ -83,6 +83,12 @@ def docker() -> Iterator[clients.Docker]:
 
 
 @pytest.fixture(scope="session")
+def containerd() -> Iterator[clients.Containerd]:
+    with clients.containerd_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
 def skopeo(tmp_path_factory: pytest.TempPathFactory) -> clients.Skopeo:
     return clients.skopeo(tmp_path_factory.mktemp("skopeo"))
 

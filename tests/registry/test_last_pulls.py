@@ -8,6 +8,7 @@ from registry.last_pulls import DAY, LastPulls
 from storage import layout
 from storage.driver import Unavailable
 from storage.drivers.memory import MemoryDriver
+from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
 
 NAME, TAG = RepositoryName("a"), Tag("1")
@@ -38,6 +39,14 @@ def test_a_tag_is_written_once_a_day(driver: Counting) -> None:
         pulls.note(NAME, TAG)
         pulls.write()
     assert driver.writes == [layout.PULLS_SINCE, KEY]
+
+
+def test_a_pull_by_digest_has_a_mark_of_its_own(driver: Counting) -> None:
+    digest = Digest.of(b"")
+    pulls = LastPulls(driver)
+    pulls.note(NAME, digest)
+    pulls.write()
+    assert driver.writes == [layout.PULLS_SINCE, layout.pulled_by_digest(NAME, digest)]
 
 
 def test_workers_do_not_write_what_another_has_written(driver: Counting) -> None:

@@ -91,7 +91,9 @@ def _facts(
         return None
     pulled = None
     if rule.pulled_within is not None:
-        pulled = _modified(driver, layout.pulled(name, tag))
+        marks = layout.pulled(name, tag), layout.pulled_by_digest(name, digest)
+        times = (_modified(driver, mark) for mark in marks)
+        pulled = max((each for each in times if each is not None), default=None)
     return TagFacts(tag, digest, before.time_of(tag, digest, modified), pulled)
 
 

@@ -84,6 +84,29 @@ def test_a_tag_takes_its_mark_with_it(plain: Shop) -> None:
     assert not [*plain.driver.walk(f"{layout.REPOSITORIES}/ci/app/_holdfast/pulled")]
 
 
+def test_a_pull_by_digest_keeps_the_tags_that_name_it(plain: Shop) -> None:
+    kept, other = plain.image("ci/app", "1", b"one"), plain.image("ci/app", "2", b"two")
+    plain.driver.write(layout.PULLS_SINCE, b"")
+    plain.driver.write(layout.pulled_by_digest(NAME, kept), b"")
+    policy = Policy([Rule(CI, pulled_within=0.0)])
+    plain.collect(retention=policy, untagged=-10.0)
+    assert tags(plain, "ci/app") == ["1"]
+    assert not plain.pulls("ci/app", other)
+
+
+def test_a_manifest_takes_its_mark_with_it(plain: Shop) -> None:
+    """Whether somebody deletes it, or a rule does."""
+    policy = Policy([Rule((repositories("other/**"),), pulled_within=0.0)])
+    for delete in (True, False):
+        digest = plain.image("ci/app", None, b"one")
+        mark = layout.pulled_by_digest(NAME, digest)
+        plain.driver.write(mark, b"")
+        if delete:
+            plain.repository("ci/app").manifests.delete(digest)
+        plain.collect(retention=policy, untagged=-10.0)
+        assert mark not in plain.tree()
+
+
 def test_what_a_tag_alone_holds(plain: Shop) -> None:
     first = plain.image("a", "1", b"shared", b"first")
     second = plain.image("a", "2", b"shared", b"second!")
