@@ -22,7 +22,7 @@ from pathlib import Path
 
 from registry_gc import adoption, brakes
 from registry_gc.brakes import Condemning
-from registry_gc.housekeeping import tidy
+from registry_gc.housekeeping import empty_trash, tidy
 from registry_gc.judging import Judge
 from registry_gc.ledger import Condemned, Ledger
 from registry_gc.mark import Mark, shards
@@ -105,14 +105,15 @@ class _Run:
                 f"Another run, {others.active[0]}, is at work, or died a few minutes ago. Nothing was "
                 "done; give --wait to wait for it, or come back later."
             )
+        if (
+            self._options.trash <= 0
+        ):  # first, because a store that is full has no room for a run either
+            empty_trash(self._driver, float("inf"))
         self._report.run = self._publisher.run
         adoption.fence(self._driver, others)
         self._driver.begin_discards(self._publisher.run)  # before anybody can know of this run
-        ledger = self._ledger()
-        adoption.merge(self._driver, others, ledger)
-        self._publish(ledger)
-        adoption.retire(self._driver, others)
         try:
+            self._take_over(others)
             self._report.tags_removed = retention.apply(
                 self._driver,
                 self._options.retention,
@@ -130,6 +131,12 @@ class _Run:
         oldest = min(self._oldest, store_time(self._driver))
         tidy(self._driver, self._options, self._publisher.run, oldest, self._report)
         self._publisher.publish(idle=True)
+
+    def _take_over(self, others: adoption.Others) -> None:
+        ledger = self._ledger()
+        adoption.merge(self._driver, others, ledger)
+        self._publish(ledger)
+        adoption.retire(self._driver, others)
 
     def _pass(self, *, last: bool) -> None:
         now = store_time(self._driver)
@@ -154,7 +161,9 @@ class _Run:
     def _mark(self, now: float, lists: Sequence[str]) -> tuple[Mark, Judge]:
         """`now` is by the store's clock, and before the mark begins."""
         options, report = self._options, self._report
-        references = ReferenceReader(self._driver, self._pool, options.ignore)
+        references = ReferenceReader(
+            self._driver, self._pool, options.ignore, save=not options.dry_run
+        )
         untagged = options.untagged
         mark = Mark(
             self._driver,
@@ -164,14 +173,16 @@ class _Run:
             spill=options.spill,
             expected=brakes.last_blobs(self._driver),
             untagged_before=None if untagged is None else now - max(untagged, options.minimum_age),
+            links=not options.dry_run,
             beat=self._beat,
         )
         report.totals = mark.totals
         report.forget_judgement()
-        mark.run(save=not options.dry_run)
+        mark.run()
         report.manifests_fetched += references.fetched
         condemned = Condemned(self._driver, lists)
-        return mark, Judge(condemned, keep_notes(self._driver), now, options, report)
+        notes = keep_notes(self._driver)
+        return mark, Judge(condemned, notes, now, options, report, mark.needs)
 
     def _check(self, mark: Mark) -> None:
         """Raises Braked."""
@@ -192,10 +203,10 @@ class _Run:
         self._driver.delete_many([*old.lists, *old.filters])
         self._told = self._options.clock.now()
 
-    def _beat(self, stage: str, count: int) -> None:
+    def _beat(self, stage: str, count: int, part: float | None) -> None:
         """Raises OutOfTime. Tells other runs now and then that this one is alive."""
         now = self._options.clock.now()
-        self._options.progress(stage, count)
+        self._options.progress(stage, count, part)
         if now > self._deadline:
             raise OutOfTime(
                 "The time given by --max-duration is over. What was done is kept, nothing is lost, and "

@@ -65,7 +65,7 @@ def explain(driver: Driver, digest: Digest, options: Options) -> Explanation:
 def _uses(driver: Driver, found: Links, references: ReferenceReader, digest: Digest) -> Uses:
     uses = Uses(found.name, digest in found.revisions, digest in found.layers)
     parents: defaultdict[Digest, set[Digest]] = defaultdict(set)
-    for manifest, named in references.of(found.revisions).items():
+    for manifest, named in references.of(found.name, found.revisions).items():
         for child in named.digests if named is not None else ():
             parents[child].add(manifest)
     if digest not in parents and not uses.is_manifest:

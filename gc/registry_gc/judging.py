@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from registry_gc.ledger import Condemned
@@ -30,8 +30,9 @@ class Judge:
         now: float,
         options: Options,
         report: Report,
+        needs: Callable[[Entry], bool],
     ) -> None:
-        """`now` is before the mark began, by the store's clock."""
+        """`now` is before the mark began, by the store's clock. `needs` as Mark.needs()."""
         self._condemned = condemned
         self._notes = notes
         self._now = now
@@ -39,6 +40,7 @@ class Judge:
         self._undo = 0.0 if options.again else options.undo
         self._at_once = options.offline
         self._report = report
+        self._needs = needs
 
     def shard(self, shard: int, garbage: Mapping[Entry, Garbage]) -> Verdicts:
         """What was condemned before the mark, and is garbage in it, is confirmed."""
@@ -50,6 +52,7 @@ class Judge:
                 self._confirm(verdicts, entry, each, first)
             elif each.modified <= self._young:  # its time begins, or begins anew
                 self._condemn(verdicts, entry, each)
+        self._report.released += sum(map(self._needs, before.keys() - garbage.keys()))
         return verdicts
 
     def _confirm(self, verdicts: Verdicts, entry: Entry, each: Garbage, first: float) -> None:

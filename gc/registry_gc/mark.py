@@ -15,7 +15,7 @@ from pathlib import Path
 from registry_gc.blob_listing import BlobListing, list_blobs
 from registry_gc.liveness import wanted
 from registry_gc.references import ReferenceReader, References
-from registry_gc.spill import Spill
+from registry_gc.spill import SHARDS, Spill
 from registry_gc.survey import Links, survey
 from storage import layout, links
 from storage.collection import entries
@@ -66,19 +66,23 @@ class Mark:
         spill: int,
         expected: int,
         untagged_before: float | None,
-        beat: Callable[[str, int], None],
+        links: bool,
+        beat: Callable[[str, int, float | None], None],
     ) -> None:
         """`expected`: about how many blobs there are.
 
-        `untagged_before`: by the store's clock; an untagged manifest linked before that may go. `beat`
-        is called between any two repositories and shards, and may raise to stop.
+        `untagged_before`: by the store's clock; an untagged manifest linked before that may go. `links`:
+        whether garbage is to have its links, which only who removes it needs to know. `beat` is called
+        between any two repositories and shards, and may raise to stop.
         """
         self._driver = driver
         self._references = references
         self._pool = pool
         self._untagged_before = untagged_before
+        self._with_links = links
         self._beat = beat
         self._needed = Spill(directory, spill)
+        self._needed_now: Mapping[str, frozenset[int]] = {}
         self._links = Spill(directory, spill)
         self._manifests = Spill(directory, spill)
         self._blobs: BlobListing | None = None
@@ -86,23 +90,19 @@ class Mark:
         self._names: list[str] = []
         self.totals = Totals()
 
-    def run(self, *, save: bool) -> None:
-        """`save` what manifests refer to, for the next run.
-
-        Raises Undecodable, the driver's errors, and what `beat` raises.
-        """
-        for found in survey(self._driver):
-            self._beat("repositories", self.totals.repositories)
+    def run(self) -> None:
+        """Raises Undecodable, the driver's errors, and what `beat` raises."""
+        for found in survey(self._driver, layers=self._with_links):
+            self._beat("repositories", self.totals.repositories, None)
             self._look_at(found)
-        if save:
-            self._references.save()
+        self._references.forget_others()
 
     def garbage(self, shard: int) -> dict[Entry, Garbage]:
         """All entries of the shard that are not needed, whatever their age. Raises as run()."""
-        self._beat("blobs", self.totals.blobs)
+        self._beat("blobs", self.totals.blobs, shard / SHARDS)
         if self._blobs is None:  # not before all links were seen
             self._blobs = list_blobs(self._driver, self._pool, self._expected)
-        needed = self._needed_in(shard)
+        needed = self._needed_now = self._needed_in(shard)
         dead: dict[Digest, Garbage] = {}
         for digest, info in self._blobs.shard(shard):
             self.totals.blobs += 1
@@ -124,12 +124,16 @@ class Mark:
             found[entry] = Garbage(float(modified), is_blob=False)
         return found
 
+    def needs(self, entry: Entry) -> bool:
+        """Whether a blob of the shard that garbage() was last asked for is needed."""
+        return entry.removeprefix(entries.BLOB) in self._needed_now
+
     def _look_at(self, found: Links) -> None:
         totals, number = self.totals, len(self._names)
         self._names.append(str(found.name))
         totals.repositories += 1
         totals.tags += len(found.tags)
-        manifests = self._references.of(found.revisions)
+        manifests = self._references.of(found.name, found.revisions)
         totals.manifests += len(manifests)
         for digest, references in manifests.items():
             self._need(found, digest, number)
@@ -138,7 +142,7 @@ class Mark:
                 continue
             for each in references.digests:
                 self._need(found, each, number)
-        for layer in found.layers:
+        for layer in found.layers if self._with_links else ():
             key = layout.layer(found.name, layer)
             for target in self._names_of(layer, key):
                 self._links.add(_shard(target), f"{target} {key}")
@@ -166,7 +170,8 @@ class Mark:
         def current(tag: Tag) -> Digest | None:
             return links.read(self._driver, layout.tag_current(found.name, tag))
 
-        tagged = self._pool.map(current, found.tags)
+        at_once = self._pool.map if self._driver.remote else map
+        tagged = at_once(current, found.tags)
         roots = {digest for digest in tagged if digest is not None}
         roots |= {digest for digest, modified in found.revisions.items() if modified >= before}
         for digest in manifests.keys() - wanted(roots, manifests):
@@ -207,7 +212,7 @@ class Mark:
 
 
 def shards(mark: Mark) -> Iterator[tuple[int, dict[Entry, Garbage]]]:
-    for shard in range(256):
+    for shard in range(SHARDS):
         yield shard, mark.garbage(shard)
 
 

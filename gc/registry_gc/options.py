@@ -50,5 +50,5 @@ class Options:
     """Lines held in memory before they go to temporary files."""
     timing: Timing = field(default_factory=Timing)
     clock: Clock = field(default_factory=Clock)
-    progress: Callable[[str, int], None] = lambda _stage, _count: None
-    """Told now and then what is being done, and how many things of it are done."""
+    progress: Callable[[str, int, float | None], None] = lambda _stage, _count, _part: None
+    """Told now and then what is being done, how many things of it are done, and what part of all."""

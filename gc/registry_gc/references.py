@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from registry_gc.outcome import Undecodable
@@ -19,11 +20,16 @@ from storage import layout
 from storage.driver import Driver, ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.errors import DigestInvalid
+from storage.model.reference import RepositoryName
 
 log = logging.getLogger("holdfast.collection")
 
 LARGEST = 64 * 1024 * 1024
 """Bytes; nothing that was taken for a manifest is larger."""
+REMEMBERED = 10_000
+"""Digests: base layers are named again and again."""
+WORTH_KEEPING = 2
+"""Manifests; what is kept of one takes as long to fetch as that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +50,30 @@ def parse(content: bytes) -> References:
     )
 
 
-def _named(value: Any) -> Iterator[Digest]:
+def _named(document: dict[str, Any]) -> set[Digest]:
     """Without recursion: a document may be nested as deeply as its parser allows."""
-    pending = [value]
+    found = set()
+    pending: list[dict[str, Any] | list[Any]] = [document]
     while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
+        inside = pending.pop()
+        values: Iterable[Any] = inside
+        if isinstance(inside, dict):
             for key in ("digest", "blobSum"):  # the latter in Docker's schema 1
-                if (digest := _digest(value.get(key))) is not None:
-                    yield digest
-            pending.extend(value.values())
-        elif isinstance(value, list):
-            pending.extend(value)
+                if key in inside and (digest := _digest(inside[key])) is not None:
+                    found.add(digest)
+            values = inside.values()
+        pending += [each for each in values if isinstance(each, (dict, list))]
+    return found
 
 
 def _digest(value: object) -> Digest | None:
+    return _parsed(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _parsed(text: str) -> Digest | None:
     try:
-        return Digest.parse(value) if isinstance(value, str) else None
+        return Digest.parse(text)
     except DigestInvalid:
         return None
 
@@ -68,39 +81,48 @@ def _digest(value: object) -> Digest | None:
 class ReferenceReader:
     """What the manifests of a storage refer to."""
 
-    def __init__(self, driver: Driver, pool: Executor, ignore: frozenset[Digest]) -> None:
+    def __init__(
+        self, driver: Driver, pool: Executor, ignore: frozenset[Digest], *, save: bool = False
+    ) -> None:
+        """`save` what was read, where storage is remote: each manifest is fetched once ever."""
         self._driver = driver
         self._pool = pool
         self._ignore = ignore
-        self._remembered = _Remembered(driver) if driver.remote else None
+        self._save = save
+        self._kept: set[str] = set()
         self.fetched = 0
 
-    def of(self, manifests: Iterable[Digest]) -> Mapping[Digest, References | None]:
-        """Of each; None for a manifest whose bytes are not there.
+    def of(
+        self, name: RepositoryName, manifests: Collection[Digest]
+    ) -> Mapping[Digest, References | None]:
+        """Of each manifest of a repository; None for one whose bytes are not there.
 
         Raises Undecodable for one that cannot be understood, and the driver's errors.
         """
-        wanted = [*manifests]
-        if self._remembered is None:
-            return {digest: self._read(digest) for digest in wanted}
+        if not self._driver.remote:
+            return {digest: self._read(digest) for digest in manifests}
+        if len(manifests) < WORTH_KEEPING:
+            return dict(zip(manifests, self._pool.map(self._read, manifests), strict=True))
+        kept = _Kept(self._driver, name)
+        self._kept.add(kept.key)
         found: dict[Digest, References | None] = {}
         missing = []
-        for digest in wanted:
-            known = self._remembered.get(digest)
+        for digest in manifests:
+            known = kept.get(digest)
             if known is None:
                 missing.append(digest)
             else:
                 found[digest] = known
-        for digest, read in zip(missing, self._pool.map(self._read, missing), strict=True):
-            found[digest] = read
-            if read is not None:
-                self._remembered.put(digest, read)
+        found.update(zip(missing, self._pool.map(self._read, missing), strict=True))
+        if self._save and any(found[digest] is not None for digest in missing):
+            kept.replace({d: each for d, each in found.items() if d not in self._ignore})
         return found
 
-    def save(self) -> None:
-        """Keep for the next run what this one has read."""
-        if self._remembered is not None:
-            self._remembered.save()
+    def forget_others(self) -> None:
+        """What is kept for repositories that this reader was not asked about; they are gone."""
+        if self._driver.remote and self._save:
+            keys = (info.key for info in self._driver.walk(layout.REFERENCES))
+            self._driver.delete_many([key for key in keys if key not in self._kept])
 
     def _read(self, digest: Digest) -> References | None:
         try:
@@ -120,16 +142,21 @@ class ReferenceReader:
         )
 
 
-class _Remembered:
-    """One object for each first byte of a digest, each line a manifest."""
+class _Kept:
+    """An object for each repository, a line in it for each manifest: memory is that of one repository."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, name: RepositoryName) -> None:
         self._driver = driver
-        self._shards: dict[str, dict[str, str]] = {}
-        self._changed: set[str] = set()
+        self.key = layout.references(name)
+        try:
+            content = driver.read(self.key).decode()
+        except ObjectNotFound:
+            content = ""
+        lines = (line.partition("=") for line in content.splitlines())
+        self._lines = {digest: rest for digest, _, rest in lines}
 
     def get(self, digest: Digest) -> References | None:
-        line = self._shard(digest.hex[:2]).get(str(digest))
+        line = self._lines.get(str(digest))
         if line is None:
             return None
         subject, *digests = line.split(" ")
@@ -137,25 +164,11 @@ class _Remembered:
             frozenset(map(Digest.parse, digests)), Digest.parse(subject) if subject else None
         )
 
-    def put(self, digest: Digest, references: References) -> None:
-        named = sorted(map(str, references.digests))
-        subject = "" if references.subject is None else str(references.subject)
-        self._shard(digest.hex[:2])[str(digest)] = " ".join([subject, *named])
-        self._changed.add(digest.hex[:2])
+    def replace(self, found: Mapping[Digest, References | None]) -> None:
+        lines = [f"{digest}={_line(each)}" for digest, each in found.items() if each is not None]
+        self._driver.write(self.key, "\n".join(lines).encode())
 
-    def save(self) -> None:
-        for name in sorted(self._changed):
-            lines = (f"{digest}={line}" for digest, line in sorted(self._shards[name].items()))
-            self._driver.write(f"{layout.REFERENCES}/{name}", "\n".join(lines).encode())
-        self._changed.clear()
 
-    def _shard(self, name: str) -> dict[str, str]:
-        known = self._shards.get(name)
-        if known is None:
-            try:
-                content = self._driver.read(f"{layout.REFERENCES}/{name}").decode()
-            except ObjectNotFound:
-                content = ""
-            lines = (line.partition("=") for line in content.splitlines())
-            known = self._shards[name] = {digest: rest for digest, _, rest in lines}
-        return known
+def _line(references: References) -> str:
+    subject = "" if references.subject is None else str(references.subject)
+    return " ".join([subject, *sorted(map(str, references.digests))])

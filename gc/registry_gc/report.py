@@ -7,6 +7,10 @@ from typing import Any
 
 from registry_gc.mark import Garbage, Totals
 
+SHOWN = 10
+TOLD = 200
+"""Repositories that a person, and Prometheus, is told of: those that hold most."""
+
 
 @dataclass(slots=True)
 class Report:
@@ -27,6 +31,8 @@ class Report:
     bytes_freed: int = 0
     saved: int = 0
     """Announced for removal, and kept because somebody pushed it again."""
+    released: int = 0
+    """Blobs that were condemned, and are needed again."""
     uploads_removed: int = 0
     manifests_fetched: int = 0
     seconds: float = 0.0
@@ -36,7 +42,7 @@ class Report:
 
     def forget_judgement(self) -> None:
         """A second mark judges all anew, and what it says replaces what the first one said."""
-        self.waiting = self.waiting_bytes = 0
+        self.waiting = self.waiting_bytes = self.released = 0
 
     def wait(self, each: Garbage) -> None:
         self.waiting += 1
@@ -72,12 +78,25 @@ def sentences(report: Report) -> list[str]:
         lines.append(
             f"{totals.dangling} links name manifests that are not there; `registry fsck` lists them."
         )
+    if report.released:
+        lines.append(f"{report.released} blobs were condemned and are needed again, so they stay.")
     if report.saved:
         lines.append(f"{report.saved} were about to be removed and are pushed again, so they stay.")
+    if totals.repositories > 1:
+        lines.append("Repositories that hold most, by themselves and together with others:")
+        for name, alone, shared in largest(totals, SHOWN):
+            lines.append(f"  {name}: {amount(alone)}, {amount(shared)}")
     if report.stopped:
         lines.append(report.stopped)
     lines.append(f"Run {report.run or '-'}: {report.seconds:.1f} s, {report.requests} requests.")
     return lines
+
+
+def largest(totals: Totals, count: int) -> list[tuple[str, int, int]]:
+    """Repositories, with the bytes that only each needs, and those that it shares; most first."""
+    names = totals.unique.keys() | totals.shared.keys()
+    found = [(name, totals.unique.get(name, 0), totals.shared.get(name, 0)) for name in names]
+    return sorted(found, key=lambda each: (-each[1], -each[2], each[0]))[:count]
 
 
 def amount(size: float) -> str:
@@ -101,6 +120,7 @@ METRICS = {
     "removed_tags": "Tags removed by the last run.",
     "freed_bytes": "Bytes freed by the last run.",
     "saved": "Entries that a push kept at the last moment.",
+    "released": "Blobs that were condemned and are needed again.",
     "duration_seconds": "How long the last run took.",
     "requests": "Calls to the storage by the last run.",
     "finished_timestamp_seconds": "When the last run ended.",
@@ -124,6 +144,7 @@ def prometheus(report: Report, *, finished: float, exit_code: int) -> str:
         "removed_tags": report.tags_removed,
         "freed_bytes": report.bytes_freed,
         "saved": report.saved,
+        "released": report.released,
         "duration_seconds": report.seconds,
         "requests": report.requests,
         "finished_timestamp_seconds": finished,
@@ -136,5 +157,14 @@ def prometheus(report: Report, *, finished: float, exit_code: int) -> str:
             f"# HELP {metric} {METRICS[name]}",
             f"# TYPE {metric} gauge",
             f"{metric} {value:.15g}",
+        ]
+    for name, text, column in (
+        ("unique", "Bytes that only this repository needs.", 1),
+        ("shared", "Bytes that this repository needs together with others.", 2),
+    ):
+        metric = f"holdfast_gc_repository_{name}_bytes"
+        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} gauge"]
+        lines += [
+            f'{metric}{{repository="{each[0]}"}} {each[column]}' for each in largest(totals, TOLD)
         ]
     return "\n".join(lines) + "\n"

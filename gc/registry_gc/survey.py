@@ -52,30 +52,24 @@ class Links:
             else:
                 self.tags.append(Tag(match["tag"]))
         except (DigestInvalid, TagInvalid):
-            log.warning("%s is no link of a registry and is passed over", info.key)
+            _pass_over(info.key)
 
 
-def survey(driver: Driver) -> Iterator[Links]:
-    """Raises the driver's errors; Undecodable for links in a place that cannot be a repository."""
-    found = _flat(driver) if driver.remote else _tree(driver, "")
+def survey(driver: Driver, *, layers: bool = True) -> Iterator[Links]:
+    """Without `layers` those of a directory tree are not looked at.
+
+    Raises the driver's errors; Undecodable for links in a place that cannot be a repository.
+    """
     seen: set[str] = set()
-    for name, infos in found:
+    for found in _flat(driver) if driver.remote else _tree(driver, "", layers):
+        name = str(found.name)
         if name in seen:
             raise Unavailable(f"the store lists {name} in two places: it does not list in order")
         seen.add(name)
-        links: Links | None = None
-        for info, place in infos:
-            if links is None:
-                links = Links(_name(name))
-            links.add(info, place)
-        if links is not None:
-            yield links
+        yield found
 
 
-_Found = Iterator[tuple[str, Iterator[tuple[ObjectInfo, str]]]]
-
-
-def _flat(driver: Driver) -> _Found:
+def _flat(driver: Driver) -> Iterator[Links]:
     """In the order of keys what belongs to one repository is together: `_` is before any letter."""
     start = len(layout.REPOSITORIES) + 1
 
@@ -84,10 +78,13 @@ def _flat(driver: Driver) -> _Found:
         return name, f"_{rest}"
 
     for name, infos in groupby(driver.walk(layout.REPOSITORIES), key=lambda info: split(info)[0]):
-        yield name, ((info, split(info)[1]) for info in infos)
+        links = Links(_name(name))
+        for info in infos:
+            links.add(info, split(info)[1])
+        yield links
 
 
-def _tree(driver: Driver, parent: str) -> _Found:
+def _tree(driver: Driver, parent: str, layers: bool) -> Iterator[Links]:
     """`parent` is empty or ends with a slash."""
     above = f"{layout.REPOSITORIES}/{parent}".rstrip("/")
     is_repository = False
@@ -95,28 +92,57 @@ def _tree(driver: Driver, parent: str) -> _Found:
         if child.name.startswith("_"):
             is_repository = True
         elif child.is_prefix:
-            yield from _tree(driver, f"{parent}{child.name}/")
+            yield from _tree(driver, f"{parent}{child.name}/", layers)
     if is_repository and parent:
-        yield parent.rstrip("/"), _links(driver, above)
+        yield from _repository(driver, parent.rstrip("/"), layers)
 
 
-def _links(driver: Driver, repository: str) -> Iterator[tuple[ObjectInfo, str]]:
-    """Nothing is asked of layers and tags: a name without its link does no harm here.
-
-    A revision is one only if its link is there, since Distribution leaves the directory.
-    """
-    start = len(repository) + 1
-    manifests = f"{repository}/{layout.MANIFESTS}"
+def _repository(driver: Driver, name: str, layers: bool) -> Iterator[Links]:
+    """Nothing, if there is no link."""
+    place = f"{layout.REPOSITORIES}/{name}"
+    revisions: dict[Digest, float] = {}
+    layer_links: list[Digest] = []
     for algorithm in HEX_LENGTHS:
-        for info in driver.leaves(f"{manifests}/revisions/{algorithm}", "link"):
-            yield info, info.key[start:]
-        layers = f"_layers/{algorithm}"
-        for child in driver.list(f"{repository}/{layers}"):
-            key = f"{repository}/{layers}/{child.name}/link"
-            yield ObjectInfo(key, 0, 0.0), f"{layers}/{child.name}/link"
-    for child in driver.list(f"{manifests}/tags"):
-        place = f"_manifests/tags/{child.name}/current/link"
-        yield ObjectInfo(f"{repository}/{place}", 0, 0.0), place
+        revisions |= _revisions(driver, place, algorithm)
+        if layers:
+            layer_links += _layers(driver, place, algorithm)
+    tags = [*_tags(driver, place)]
+    if revisions or layer_links or tags:
+        yield Links(_name(name), revisions, layer_links, tags)
+
+
+def _revisions(driver: Driver, repository: str, algorithm: str) -> dict[Digest, float]:
+    """Those whose link is there: Distribution leaves the directory."""
+    found = {}
+    for info in driver.leaves(f"{repository}/{layout.MANIFESTS}/revisions/{algorithm}", "link"):
+        try:
+            found[Digest(algorithm, info.key.split("/")[-2])] = info.modified
+        except DigestInvalid:
+            _pass_over(info.key)
+    return found
+
+
+def _layers(driver: Driver, repository: str, algorithm: str) -> Iterator[Digest]:
+    """Nothing is asked of layers and tags: a name without its link does no harm here."""
+    place = f"{repository}/_layers/{algorithm}"
+    for child in driver.list(place):
+        try:
+            yield Digest(algorithm, child.name)
+        except DigestInvalid:
+            _pass_over(f"{place}/{child.name}")
+
+
+def _tags(driver: Driver, repository: str) -> Iterator[Tag]:
+    place = f"{repository}/{layout.MANIFESTS}/tags"
+    for child in driver.list(place):
+        try:
+            yield Tag(child.name)
+        except TagInvalid:
+            _pass_over(f"{place}/{child.name}")
+
+
+def _pass_over(key: str) -> None:
+    log.warning("%s is no link of a registry and is passed over", key)
 
 
 def _name(name: str) -> RepositoryName:

@@ -16,10 +16,11 @@ from storage.model.digest import Digest
 from storage.model.reference import RepositoryName
 
 Entry = str
+BLOB = "B:"
 
 
 def blob(digest: Digest) -> Entry:
-    return f"B:{digest}"
+    return f"{BLOB}{digest}"
 
 
 def manifest(repository: RepositoryName, digest: Digest) -> Entry:

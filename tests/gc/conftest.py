@@ -14,10 +14,12 @@ from storage.drivers.s3.settings import S3Settings
 from tests.gc.shop import Shop
 from tests.support.s3 import S3Store
 
+STORAGES = ["inmemory", "filesystem", "rgw"]
 
-@pytest.fixture(params=["inmemory", "filesystem", "rgw"])
+
+@pytest.fixture(params=STORAGES)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
-    """On every storage."""
+    """On every storage; a test that asks for others names them."""
     if request.param == "inmemory":
         yield Shop(MemoryDriver())
     elif request.param == "filesystem":
@@ -25,7 +27,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
         driver.prepare()
         yield Shop(driver)
     else:
-        yield from on_s3(request.getfixturevalue("rgw"))
+        yield from on_s3(request.getfixturevalue(request.param))
 
 
 @pytest.fixture

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from registry_gc.outcome import Busy, Undecodable
+from registry_gc.options import DAY
+from registry_gc.outcome import Busy, CollectionStopped, Undecodable
 
 from storage import layout
 from storage.driver import Driver, Unavailable
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
-from tests.gc.shop import AT_ONCE, IMAGE, LAYER, Shop, descriptor
+from tests.gc.conftest import STORAGES
+from tests.gc.shop import AT_ONCE, IMAGE, INDEX, LAYER, Shop, descriptor
 
 ONE, TWO, THREE = b"one", b"two", b"three"
+ON_RCLONE = pytest.mark.parametrize("shop", [*STORAGES, "rclone_s3"], indirect=True)
 
 
+@ON_RCLONE
 def test_garbage_goes_and_what_is_needed_stays(shop: Shop) -> None:
     first = shop.image("a/b", "1", ONE, TWO)
     second = shop.image("a/b", "2", TWO, THREE)
@@ -60,6 +67,7 @@ def test_a_dry_run_counts_and_writes_nothing(shop: Shop) -> None:
     assert {info.key for info in shop.driver.walk(layout.ROOT)} == before
 
 
+@ON_RCLONE
 def test_offline_removes_in_one_pass(shop: Shop) -> None:
     kept = shop.image("a", "1", ONE)
     shop.repository("a").manifests.delete(shop.image("a", "2", TWO))
@@ -85,6 +93,7 @@ def test_what_was_condemned_stays_until_it_may_go(shop: Shop) -> None:
     assert not shop.has_blob(lonely)
 
 
+@ON_RCLONE
 def test_what_was_condemned_and_is_needed_again_stays(shop: Shop) -> None:
     shop.blob("a", ONE)
     shop.collect(again=False, undo=3600.0)
@@ -104,6 +113,7 @@ def test_children_of_an_index_are_needed(shop: Shop) -> None:
     assert shop.pulls("a", outer)
 
 
+@ON_RCLONE
 def test_untagged_manifests_go_only_if_they_may(shop: Shop) -> None:
     tagged, untagged = shop.image("a", "1", ONE), shop.image("a", None, TWO)
     shop.collect()
@@ -146,6 +156,21 @@ def test_artifacts_and_types_nobody_knows_keep_what_they_name(shop: Shop) -> Non
     shop.collect(untagged=None)
     assert shop.pulls("charts", helm)
     assert shop.has_blob(Digest.of(ONE))
+
+
+def test_a_buildkit_cache_keeps_its_layers(shop: Shop) -> None:
+    """An index whose "manifests" are blobs, with a config among them."""
+    layers = [shop.blob("a", ONE), shop.blob("a", TWO)]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [{"mediaType": LAYER, "digest": str(digest), "size": 3} for digest in layers]
+        + [descriptor(b"{}", "application/vnd.buildkit.cacheconfig.v0")],
+    }
+    config = shop.blob("a", b"{}")
+    cache = shop.manifest("a", "cache", document)
+    shop.collect(untagged=-10.0)
+    assert all(map(shop.has_blob, [cache, config, *layers]))
 
 
 def test_docker_schema_1_keeps_its_layers(shop: Shop) -> None:
@@ -227,6 +252,7 @@ def test_repositories_within_repositories(shop: Shop) -> None:
         assert shop.pulls(name, digest)
 
 
+@ON_RCLONE
 def test_a_page_of_a_listing_is_no_border(shop: Shop) -> None:
     """Distribution's S3 driver lists by 1,000; what comes after must be seen."""
     name = RepositoryName("a")
@@ -247,6 +273,7 @@ def test_a_page_of_a_listing_is_no_border(shop: Shop) -> None:
     assert shop.pulls("z", last)
 
 
+@ON_RCLONE
 def test_uploads_that_nobody_goes_on_with_go(shop: Shop) -> None:
     uploads = shop.repository("a").uploads
     with uploads.resume(uploads.start()) as session:
@@ -304,6 +331,55 @@ def test_an_error_while_marking_condemns_nothing(
     report = shop.collect(again=False, undo=3600.0)
     assert report.condemned_blobs == 1
     assert shop.has_blob(broken)
+
+
+@ON_RCLONE
+def test_two_collectors_at_once(shop: Shop) -> None:
+    kept = shop.image("a", "1", ONE)
+    garbage = [shop.blob("a", b"%d" % number) for number in range(20)]
+
+    def run(_: int) -> None:
+        with suppress(CollectionStopped):  # one may take the place of the other
+            shop.collect(alone=False, untagged=-10.0, chunk=7)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(run, range(2)):
+            pass
+    shop.collect(alone=False)
+    assert not any(map(shop.has_blob, garbage))
+    assert shop.pulls("a", kept)
+
+
+def test_the_clock_of_the_collector_is_believed_for_nothing(
+    plain: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    young, old = plain.blob("a", ONE), plain.blob("a", TWO)
+    path = plain.driver.local_path(layout.blob(old))
+    assert path is not None
+    os.utime(path, (0, 0))
+    wall = time.time
+    for wrong in (-10 * DAY, 10 * DAY):
+        monkeypatch.setattr(time, "time", lambda wrong=wrong: wall() + wrong)
+        assert plain.collect(again=False, minimum_age=DAY, undo=DAY).waiting == 1
+        assert plain.has_blob(young)
+        assert plain.has_blob(old)
+
+
+@ON_RCLONE
+def test_a_bucket_is_asked_for_a_manifest_once_ever(shop: Shop) -> None:
+    images = [shop.image("a", str(number), b"%d" % number) for number in range(5)]
+    assert shop.collect(again=False).manifests_fetched == 5
+    again = 0 if shop.driver.remote else 5
+    assert shop.collect(again=False).manifests_fetched == again
+    images.append(shop.image("a", "5", ONE, subject=shop.content(images[0])))
+    assert shop.collect(again=False).manifests_fetched == again + 1
+    shop.repository("a").tags.delete(Tag("0"))
+    shop.collect(untagged=-10.0)
+    assert shop.pulls("a", images[5])
+    assert not shop.pulls("a", images[0])
+    shop.driver.delete_tree(layout.repository(RepositoryName("a")))
+    shop.collect()
+    assert [*shop.driver.walk(layout.REFERENCES)] == []
 
 
 def test_a_run_waits_for_no_other_unless_that_is_at_work(shop: Shop) -> None:

@@ -92,8 +92,8 @@ def test_a_push_between_condemnation_and_doom_saves_what_it_uses(
 
     plain_mark = Mark.run
 
-    def mark_then_push(self: Mark, *, save: bool) -> None:
-        plain_mark(self, save=save)
+    def mark_then_push(self: Mark) -> None:
+        plain_mark(self)
         if not pushed:
             pushed.append(Shop(plain.driver).image("a", "1", ONE))
 

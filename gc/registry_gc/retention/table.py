@@ -25,7 +25,11 @@ def table(judged: Judged, sizes: Mapping[Tag, int], now: float) -> list[str]:
         )
         for each in judged.decisions
     ]
-    return [f"{judged.name}:", *(f"  {line}" for line in _aligned([HEAD, *rows]))]
+    rule = ", ".join(pattern.source for pattern in judged.rule.repositories)
+    return [
+        f"{judged.name}, by the rule for {rule}:",
+        *(f"  {line}" for line in _aligned([HEAD, *rows])),
+    ]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
