@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import click
@@ -132,6 +131,8 @@ def check(config: Path | None) -> None:
 
 
 def _print_version(ctx: click.Context) -> None:
+    from importlib import metadata
+
     click.echo(f"registry holdfast {metadata.version('holdfast')}")
     ctx.exit()
 

@@ -163,11 +163,11 @@ def _collect(config: Path | None, **options: Any) -> None:
         as_json=options["output"] == "json",
         textfile=options["textfile"],
     )
-    with storage(settings) as driver:
-        if options["check_store"]:
-            code = collecting.check(driver)
-        else:
-            code = collecting.run(settings, driver, wanted)
+    if options["check_store"]:  # of one that is new, as a rule
+        with storage(settings) as driver:
+            sys.exit(collecting.check(driver))
+    with storage(settings, readonly=options["dry_run"], existing=True) as driver:
+        code = collecting.run(settings, driver, wanted)
     sys.exit(code)
 
 
@@ -201,7 +201,7 @@ def retention(config: Path | None, dry_run: bool) -> None:
     settings = load_settings(config)
     from registry import undoing
 
-    with storage(settings) as driver:
+    with storage(settings, readonly=True) as driver:
         code = undoing.retention(settings, driver)
     sys.exit(code)
 
@@ -221,7 +221,7 @@ def restore(target: Any, run: str | None, config: Path | None) -> None:
     settings = load_settings(config)
     from registry import undoing
 
-    with storage(settings) as driver:
+    with storage(settings, existing=True) as driver:
         code = undoing.restore(settings, driver, target, run)
     sys.exit(code)
 
@@ -233,7 +233,7 @@ def runs(config: Path | None) -> None:
     settings = load_settings(config)
     from registry import undoing
 
-    with storage(settings) as driver:
+    with storage(settings, readonly=True) as driver:
         code = undoing.runs(driver)
     sys.exit(code)
 
@@ -248,7 +248,7 @@ def history(target: Any, config: Path | None) -> None:
     settings = load_settings(config)
     from registry import undoing
 
-    with storage(settings) as driver:
+    with storage(settings, readonly=True) as driver:
         code = undoing.history(driver, target.repository, target.tag)
     sys.exit(code)
 
@@ -261,7 +261,7 @@ def explain(target: Any, config: Path | None) -> None:
     settings = load_settings(config)
     from registry import collecting, undoing
 
-    with storage(settings) as driver:
+    with storage(settings, readonly=True) as driver:
         options = collecting.make_options(settings, collecting.Wanted(dry_run=True))
         code = undoing.explain(driver, target, options)
     sys.exit(code)
@@ -278,6 +278,6 @@ def rollback(target: Any, digest: Digest, config: Path | None) -> None:
     settings = load_settings(config)
     from registry import undoing
 
-    with storage(settings) as driver:
+    with storage(settings, existing=True) as driver:
         code = undoing.rollback(settings, driver, target.repository, target.tag, digest)
     sys.exit(code)

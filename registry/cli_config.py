@@ -41,14 +41,16 @@ def load_settings(config: Path | None) -> Settings:
 
 
 @contextlib.contextmanager
-def storage(settings: Settings) -> Iterator[Driver]:
-    """The storage of the configuration; what it cannot do ends the command with a line."""
+def storage(
+    settings: Settings, *, readonly: bool = False, existing: bool = False
+) -> Iterator[Driver]:
+    """As make_driver(); what the storage cannot do ends the command with a line."""
     from registry.drivers import make_driver
     from registry.remedies import explained
     from storage.driver import DriverError
 
     try:
-        driver = make_driver(settings)
+        driver = make_driver(settings, readonly=readonly, existing=existing)
         yield driver
         driver.close()
     except DriverError as error:

@@ -41,6 +41,7 @@ def fsck(config: Path | None, repair: bool, scrub: bool, rate: float, output: st
     from registry_gc.fsck.scrub import scrub as scrub_blobs
 
     from storage.collection.guard import Guard
+    from storage.purge import purge
 
     def report(finding: Finding) -> None:
         if output == "json":
@@ -48,19 +49,29 @@ def fsck(config: Path | None, repair: bool, scrub: bool, rate: float, output: st
         else:
             click.echo(f"{finding.kind.text}: {finding.sentence}{' Repaired.' * finding.repaired}")
 
-    with storage(settings) as driver:
+    looks = not (repair or scrub)  # a scrub notes how far it came
+    with storage(settings, readonly=looks, existing=True) as driver:
         repairs = Repairs(driver, Guard(driver, settings.gc.timing.build())) if repair else None
         examination = Examination(driver, repairs, report)
         examination.run()
         summary = examination.summary
         if scrub:
             scrub_blobs(driver, repairs, report, summary, Pace(rate * 1e6))
+        abandoned = purge(driver, age=settings.gc.uploads, dry_run=True).removed
     if output == "json":
-        click.echo(json.dumps({"summary": asdict(summary), "left": summary.left}))
+        told = {"summary": asdict(summary), "left": summary.left, "abandoned_uploads": abandoned}
+        click.echo(json.dumps(told))
     else:
         read = f"; {summary.scrubbed} blobs read" if scrub else ""
         click.echo(
             f"{summary.repositories} repositories, {summary.manifests} manifests, {summary.tags} tags"
             f"{read}: {summary.found} problems, {summary.repaired} repaired, {summary.left} left."
         )
+        if summary.cut_short:
+            click.echo(
+                f"{summary.cut_short} tags were being pushed or deleted when that ended in the middle; "
+                f"they count as absent{', and are removed' if repair else ''}."
+            )
+        if abandoned:
+            click.echo(f"{abandoned} uploads got no byte for long; `registry-gc` removes them.")
     sys.exit(1 if summary.left else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import click
@@ -21,9 +23,10 @@ from registry_gc.outcome import Braked, Busy, CollectionStopped, OutOfTime
 from registry_gc.report import Report, prometheus, sentences
 
 from registry.config import Settings
+from registry.progress import ProgressLine
 from storage.collection.clock import Clock
 from storage.collection.publication import Unreadable
-from storage.driver import Driver, DriverError
+from storage.driver import Driver, DriverError, NoSpace
 from storage.drivers.observed import ObservedDriver
 from storage.model.digest import Digest
 
@@ -32,9 +35,14 @@ FAILED: Final = 1
 BRAKED: Final = 3
 BUSY: Final = 75
 """EX_TEMPFAIL of sysexits.h: try again later."""
+INTERRUPTED: Final = 128 + signal.SIGINT
+TERMINATED: Final = 128 + signal.SIGTERM
 
 WAIT: Final = 10.0
-_TOLD_EVERY: Final = 0.2
+
+
+class Terminated(KeyboardInterrupt):
+    """Somebody who is not at the keyboard wants this process to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +74,14 @@ def run(settings: Settings, driver: Driver, wanted: Wanted) -> int:
 
     driver = ObservedDriver(driver, counted)
     code = FAILED
+    progress = ProgressLine(show=not wanted.quiet and sys.stderr.isatty())
     try:
-        with _progress(show=not wanted.quiet and sys.stderr.isatty()) as progress:
+        with _terminable():
             _collect(driver, make_options(settings, wanted, progress), report, wait=wanted.wait)
         code = DONE
+    except KeyboardInterrupt as error:
+        report.stopped = "Interrupted. Nothing is lost, and the next run goes on."
+        code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     except CollectionStopped as error:
         report.stopped = str(error)
         code = {Braked: BRAKED, Busy: BUSY, OutOfTime: DONE}.get(type(error), FAILED)
@@ -78,10 +90,15 @@ def run(settings: Settings, driver: Driver, wanted: Wanted) -> int:
             f"A newer version of the collector was here: {error}. Nothing was done; use that version, "
             "or a newer one."
         )
-    except DriverError as error:
+    except NoSpace as error:
         report.stopped = (
-            f"The storage failed: {' '.join(str(error).split())}. Nothing is lost; run again."
+            f"The storage is full, and a run needs a few megabytes for its own: {_one_line(error)}. "
+            "Nothing is lost. Make that much room, or try --now, which first of all empties the trash."
         )
+    except DriverError as error:
+        report.stopped = f"The storage failed: {_one_line(error)}. Nothing is lost; run again."
+    finally:
+        progress.clear()
     report.requests = calls
     if report.stopped:
         click.echo(report.stopped, err=True)
@@ -99,7 +116,7 @@ def check(driver: Driver) -> int:
     try:
         check_store(driver, Clock())
     except (CollectionStopped, DriverError) as error:
-        click.echo(" ".join(str(error).split()), err=True)
+        click.echo(_one_line(error), err=True)
         return FAILED
     click.echo("Garbage can be collected on this storage while images are pushed.")
     return DONE
@@ -122,7 +139,7 @@ def _collect(driver: Driver, options: Options, report: Report, *, wait: bool) ->
 def make_options(
     settings: Settings,
     wanted: Wanted,
-    progress: Callable[[str, int], None] = lambda _stage, _count: None,
+    progress: Callable[[str, int, float | None], None] = lambda _stage, _count, _part: None,
 ) -> Options:
     gc = settings.gc
     at_once = wanted.offline or wanted.now
@@ -149,23 +166,22 @@ def make_options(
     )
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 @contextmanager
-def _progress(*, show: bool) -> Iterator[Callable[[str, int], None]]:
-    """One line that is written over; nothing where nobody looks."""
-    told = 0.0
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as an interrupt does: it leaves word for the next one."""
 
-    def tell(stage: str, number: int) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if show and now - told > _TOLD_EVERY:
-            told = now
-            click.echo(f"\r{number} {stage}\033[K", nl=False, err=True)
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
 
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield tell
+        yield
     finally:
-        if show and told:
-            click.echo("\r\033[K", nl=False, err=True)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _write_textfile(path: Path, text: str) -> None:

@@ -18,21 +18,24 @@ from storage.drivers.s3.settings import S3Settings
 from storage.readable import check_readable
 
 
-def make_driver(settings: Settings, *, readonly: bool = False) -> Driver:
+def make_driver(settings: Settings, *, readonly: bool = False, existing: bool = False) -> Driver:
     """Raises DriverError, its text for the operator. Workers may be forked from who calls it.
 
-    With `readonly` it is only read, now and by who asked for it.
+    With `readonly` it is only read, now and by who asked for it. With either there must be a registry's
+    tree already: none is begun where somebody has mistaken the place.
     """
     parameters = s3_settings(settings)
     if parameters is not None:
-        return _s3(parameters, readonly)
+        return _s3(parameters, readonly=readonly, existing=existing)
     filesystem = settings.storage.filesystem
     if filesystem is None:
         return MemoryDriver()
     driver = FilesystemDriver(filesystem.rootdirectory)
-    driver.prepare(readonly=readonly)
-    if readonly:
+    if readonly or existing:
+        driver.prepare(readonly=True)
         check_readable(driver)
+    if not readonly:
+        driver.prepare()
     return driver
 
 
@@ -69,15 +72,15 @@ def s3_settings(settings: Settings) -> S3Settings | None:
         raise Unavailable(str(error)) from None
 
 
-def _s3(parameters: S3Settings, readonly: bool) -> Driver:
+def _s3(parameters: S3Settings, *, readonly: bool, existing: bool) -> Driver:
     # boto3 takes half a second to import, and few registries need it.
     from storage.drivers.s3.driver import S3Driver
 
     try:
         driver = S3Driver(parameters)
-        if readonly:
+        if readonly or existing:
             check_readable(driver)
-        else:
+        if not readonly:
             driver.check()
     except ValueError as error:
         raise Unavailable(str(error)) from None

@@ -137,10 +137,10 @@ def explain(driver: Driver, target: Target, options: Options) -> int:
 
 def retention(settings: Settings, driver: Driver) -> int:
     """What the rules make of every tag. Removes nothing: a run does."""
-    now, shown = time.time(), 0
+    now, policy, judged_by = time.time(), settings.retention.build(), set()
     with ThreadPoolExecutor(settings.gc.threads if driver.remote else 4) as pool:
-        for judged in judge(driver, settings.retention.build(), pool, now):
-            shown += 1
+        for judged in judge(driver, policy, pool, now):
+            judged_by.add(judged.rule)
             tags = [each.facts for each in judged.decisions]
             needs = {
                 facts.tag: found
@@ -150,8 +150,16 @@ def retention(settings: Settings, driver: Driver) -> int:
             }
             for line in table(judged, exclusive(needs), now):
                 click.echo(line)
-    if not shown:
+    if not judged_by:
         click.echo("No repository has a retention rule with a clause, so every tag is kept.")
+    for number, rule in enumerate(policy.rules, 1):
+        if rule not in judged_by and not rule.keeps_everything:
+            patterns = ", ".join(pattern.source for pattern in rule.repositories)
+            click.echo(
+                f"Rule {number}, for {patterns or 'nothing'}, is that of no repository: none has such a "
+                "name, or an earlier rule has it.",
+                err=True,
+            )
     return 0
 
 

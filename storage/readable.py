@@ -1,4 +1,4 @@
-"""Whether a storage can be read, for a registry that may not write to it."""
+"""Whether a storage is one of a registry, for those who only read it, or would rather not begin another."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ def check_readable(driver: Driver) -> None:
     """Raises Unavailable, also where there is no tree: of what is not mounted nothing is to be served."""
     if next(iter(driver.list(layout.ROOT)), None) is None:
         raise Unavailable(
-            f"There is nothing at {layout.ROOT}, and a registry that is read-only makes nothing. Mount "
-            "the storage, or let the registry write once (storage.maintenance.readonly)."
+            f"There is nothing at {layout.ROOT}. Either the storage is not mounted, or this is the wrong "
+            "root directory or bucket, or no registry that may write has ever used it."
         )

@@ -196,6 +196,24 @@ def test_a_tag_that_was_pushed_meanwhile_stays(plain: Shop) -> None:
     assert plain.repository("a").tags.current(Tag("1")) == image
 
 
+def test_a_tag_that_was_cut_short_is_no_damage(plain: Shop) -> None:
+    """The history is written before the tag, and removed after it."""
+    image = plain.image("a", "1", ONE)
+    whole = plain.tree()
+    links.write(plain.driver, layout.tag_index(A, Tag("2"), image), image)
+    found = look(plain)
+    assert (found.findings, found.summary.tags, found.summary.cut_short) == ([], 1, 1)
+    assert look(plain, repair=True).findings == []
+    assert plain.tree() == whole
+    assert look(plain).summary.cut_short == 0
+
+
+def test_a_tag_that_is_pushed_while_its_history_is_removed_stays(plain: Shop) -> None:
+    image = plain.image("a", "1", ONE)
+    Repairs(plain.driver, Guard(plain.driver)).forget_tag(A, Tag("1"), None)
+    assert plain.repository("a").tags.current(Tag("1")) == image
+
+
 def test_nothing_is_linked_that_the_collector_is_about_to_remove(plain: Shop) -> None:
     plain.image("a", "1", ONE)
     lose(plain, layer(ONE))

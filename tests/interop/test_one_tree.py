@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.nodes.operator import QUICK, Operator
 from tests.support.api import Api, api
 from tests.support.clients import Skopeo, run
 from tests.support.images import (
@@ -27,6 +28,7 @@ from tests.support.images import (
     sha256,
     sha512,
 )
+from tests.support.nodes import Storage
 from tests.support.servers import Server, distribution, holdfast
 from tests.support.snapshot import Snapshot, snapshot
 from tests.support.tree import check_tree, unfinished_uploads
@@ -223,6 +225,23 @@ def test_the_collector_of_the_peer_finds_nothing_wrong(
             http.content_of("deleted", f"from{server.port}")
             assert http.blob("app", sha256(DELETED_BLOB)) == DELETED_BLOB
         garbage_collect(peer, work)
+
+
+@pytest.mark.parametrize("how", ["--now", "--offline"])
+def test_our_collector_costs_the_tree_of_the_peer_nothing(
+    starters: Starters, skopeo: Skopeo, work: Path, how: str
+) -> None:
+    with starters.peer(work) as server, api(server.url) as http:
+        written = write(http, skopeo, server.address, work)
+        before = seen_by(http, written)
+    said = Operator.of(Storage(work), **QUICK).gc(how, "--min-age", "0", "--output", "json")
+    assert json.loads(said.stdout)["blobs_removed"] > 5
+    held = {data.parts[-2] for data in (work / "tree").glob("docker/registry/v2/blobs/*/*/*/data")}
+    assert sha256(DELETED_BLOB).removeprefix("sha256:") not in held
+    assert check_tree(work / "tree") == []
+    for start in (starters.peer, starters.holdfast):
+        with start(work) as server, api(server.url) as http:
+            assert snapshot(http, written.untagged) == before
 
 
 def test_referrers_that_the_peer_took_in_are_found(starters: Starters, work: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from registry_gc.fsck.findings import Finding, Kind, Summary
 from registry_gc.fsck.repair import Repairs
@@ -57,24 +56,26 @@ class Examination:
         for digest in found.layers:
             self._layer(found, digest)
         for tag in found.tags:
-            self.summary.tags += 1
-            key = layout.tag_current(found.name, tag)
-            held = self._read(key)
-            target = None if held is None else _target(held)
-            if (
-                target is None
-                or links.read(self._driver, layout.revision(found.name, target)) is None
-            ):
-                self._find(
-                    Kind.GHOST_TAG,
-                    key,
-                    f"The tag {found.name}:{tag} names {target or 'nothing'}, which is not there, and is "
-                    "absent from every answer.",
-                    partial(self._forget_tag, found.name, tag, held),
-                )
+            self._tag(found.name, tag)
 
-    def _forget_tag(self, name: RepositoryName, tag: Tag, held: bytes | None) -> None:
-        self._do().forget_tag(name, tag, held)
+    def _tag(self, name: RepositoryName, tag: Tag) -> None:
+        key = layout.tag_current(name, tag)
+        held = self._read(key)
+        if held is None:
+            self.summary.cut_short += 1
+            if self._repairs is not None:
+                self._repairs.forget_tag(name, tag, None)
+            return
+        self.summary.tags += 1
+        target = _target(held)
+        if target is None or links.read(self._driver, layout.revision(name, target)) is None:
+            self._find(
+                Kind.GHOST_TAG,
+                key,
+                f"The tag {name}:{tag} names {target or 'nothing'}, which is not there, and is absent "
+                "from every answer.",
+                lambda: self._do().forget_tag(name, tag, held),
+            )
 
     def _revision(self, found: Links, digest: Digest) -> None:
         key = layout.revision(found.name, digest)

@@ -39,6 +39,8 @@ class Summary:
     repositories: int = 0
     manifests: int = 0
     tags: int = 0
+    cut_short: int = 0
+    """Tags whose push or deletion ended in the middle: their history is there, and no tag."""
     blobs: int = 0
     scrubbed: int = 0
     scrubbed_bytes: int = 0

@@ -15,7 +15,7 @@ from registry_gc.store_clock import store_time
 from storage import layout, links
 from storage.collection import entries
 from storage.collection.guard import Guard
-from storage.driver import ANYTHING, Driver
+from storage.driver import Driver
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
 
@@ -50,9 +50,12 @@ class Repairs:
         self._driver.prune(key.rpartition("/")[0])
 
     def forget_tag(self, name: RepositoryName, tag: Tag, held: bytes | None) -> None:
-        """Of a tag that names nothing, unless it was pushed meanwhile. Raises Conflict then."""
-        key = layout.tag_current(name, tag)
-        self._driver.swap(key, None, expected=ANYTHING if held is None else held)
+        """Of a tag that names nothing, unless it was pushed meanwhile. Raises Conflict then.
+
+        One that holds nothing has only its history: that of a push that is under way is no loss.
+        """
+        if held is not None:
+            self._driver.swap(layout.tag_current(name, tag), None, expected=held)
         directory = layout.tag_directory(name, tag)
         self._driver.delete_tree(f"{directory}/index")
         self._driver.prune(directory)

@@ -36,22 +36,6 @@ def test_anything_else_is_refused_unless_asked_for(load_text: Load, address: str
     assert check_exposure(settings, True) is None
 
 
-@pytest.mark.parametrize(
-    ("auth", "knows"),
-    [
-        ("auth: {silly: {realm: r, service: s}}", False),
-        ("auth: none", False),
-        ("auth: {htpasswd: {realm: r, path: /users}}", True),
-        ("auth: {builtin: {keys: /keys, users: /users}}", True),
-        ("auth: {token: {realm: 'https://t/', service: s, issuer: i, jwks: /keys}}", True),
-    ],
-)
-def test_who_takes_any_credentials_knows_nobody(load_text: Load, auth: str, knows: bool) -> None:
-    settings = load_text(f"{MINIMAL}{auth}\nhttp: {{addr: ':5000'}}\n").settings
-    assert (check_exposure(settings, False) is None) is knows
-    assert check_exposure(settings, True) is None
-
-
 def test_a_socket_is_not_exposed(load_text: Load) -> None:
     loaded = load_text(MINIMAL + "http: {net: unix, addr: /run/registry.sock}\n")
     assert check_exposure(loaded.settings, False) is None
