@@ -262,17 +262,14 @@ class TokenServer:
                 "; ".join(filter(None, rules)),
             )
         )
-        # One for each rule: whoever asks for a hundred at once, knowing nobody, fills no log.
-        denied: dict[str, list[Access]] = {}
         for each in wanted:
-            same = [one for one in access if (one.type, one.name) == (each.type, each.name)]
-            got = {action for one in same for action in one.actions}
+            got = {a for one in access if one.name == each.name for a in one.actions}
             missing = Access(each.type, each.name, tuple(a for a in each.actions if a not in got))
             if missing.actions:
-                denied.setdefault(self._rights.decide(login, missing).rule, []).append(missing)
-        for rule, missed in denied.items():
-            who = (login.name, login.method, asking.client)
-            self._audit(Event(What.DENIED, *who, tuple(missed), rule))
+                rule = self._rights.decide(login, missing).rule
+                self._audit(
+                    Event(What.DENIED, login.name, login.method, asking.client, (missing,), rule)
+                )
 
     def _refused(self, failed: LoginFailed) -> Refused:
         return Refused(failed.reason, challenge=f'Basic realm="{self.service}"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -169,21 +169,14 @@ def keys_group() -> None:
 
 @keys_group.command()
 @FILE
-@click.option(
-    "--algorithm",
-    type=click.Choice(["ES256", "EdDSA"]),
-    default="ES256",
-    show_default=True,
-    help="EdDSA is nothing that Distribution 2 could verify.",
-)
-def rotate(config: Path | None, algorithm: Literal["ES256", "EdDSA"]) -> None:
+def rotate(config: Path | None) -> None:
     """Make a new signing key. Nodes sign with it once each had time to see it; older keys still verify."""
     from auth.jwk import KeysUnavailable
     from auth.keys import KeyRing
 
     _, section = _builtin(config)
     try:
-        kid = KeyRing(str(section.directory), algorithm=algorithm).rotate()
+        kid = KeyRing(str(section.directory)).rotate()
     except KeysUnavailable as error:
         stop(error.reason)
     click.echo(f"The new key is {kid}.")

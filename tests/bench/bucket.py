@@ -75,7 +75,7 @@ class _Shared:
                 self._running.close()
 
 
-_shared = _Shared()
+shared = _Shared()
 
 
 class Requests:
@@ -113,7 +113,7 @@ class Side:
     requests: Requests
     stage: Stage
     content: Content = field(default_factory=lambda: Content(0))
-    images: Sequence[_Image] = ()
+    images: Sequence[Image] = ()
     serial: int = 0
 
     @contextlib.contextmanager
@@ -126,7 +126,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class _Image:
+class Image:
     repository: str
     tag: str
     blobs: tuple[Content, ...]
@@ -134,7 +134,7 @@ class _Image:
     digest: str
 
     @classmethod
-    def new(cls, repository: str, tag: str) -> _Image:
+    def new(cls, repository: str, tag: str) -> Image:
         config, *layers = Content(CONFIG_SIZE), *(Content(LAYER_SIZE) for _ in range(LAYERS))
         manifest, digest = image(layers, config)
         return cls(repository, tag, (*layers, config), manifest, digest)
@@ -142,7 +142,7 @@ class _Image:
 
 @contextlib.contextmanager
 def side_of(stage: Stage, *, redirect: bool) -> Iterator[Side]:
-    with _shared.use() as gateway, gateway.store.fresh("bench") as bucket:
+    with shared.use() as gateway, gateway.store.fresh("bench") as bucket:
         storage = {
             "s3": gateway.store.parameters(bucket, secure=False),
             "redirect": {"disable": not redirect},
@@ -215,17 +215,17 @@ def _pull_blobs_elsewhere(side: Side, meter: Meter) -> None:
                 client.pull_blob(REPOSITORY, side.content)
 
 
-def _made(count: int, stem: str) -> list[_Image]:
+def _made(count: int, stem: str) -> list[Image]:
     """Images whose every blob is new, their digests known."""
     return [
-        _Image.new(f"bench/{stem}-{number % REPOSITORIES}", f"v{number}") for number in range(count)
+        Image.new(f"bench/{stem}-{number % REPOSITORIES}", f"v{number}") for number in range(count)
     ]
 
 
-def _each(port: int, images: Sequence[_Image], action: Callable[[Client, _Image], None]) -> None:
+def _each(port: int, images: Sequence[Image], action: Callable[[Client, Image], None]) -> None:
     """`action` for every image, by CLIENTS at a time, each of which takes one after the other."""
 
-    def lane(mine: Sequence[_Image]) -> None:
+    def lane(mine: Sequence[Image]) -> None:
         with Client(port) as client:
             for made in mine:
                 action(client, made)
@@ -248,7 +248,7 @@ class Client:
         for wire in (self.wire, *self._elsewhere.values()):
             wire.socket.close()
 
-    def push(self, made: _Image) -> None:
+    def push(self, made: Image) -> None:
         """As docker does with each blob: HEAD, POST, PATCH, PUT; then the manifest."""
         for blob in made.blobs:
             head, _ = self.wire.ask("HEAD", f"/v2/{made.repository}/blobs/{blob.digest}")
@@ -256,7 +256,7 @@ class Client:
             push_patch(self.wire, made.repository, blob)
         push_manifest(self.wire, made.repository, made.tag, made.manifest, made.digest)
 
-    def pull(self, made: _Image) -> None:
+    def pull(self, made: Image) -> None:
         """The manifest by its tag, then each blob from wherever it is. Raises Unverified."""
         path = f"/v2/{made.repository}/manifests/{made.tag}"
         head, body = self.wire.ask("GET", path, {"Accept": _IMAGE})

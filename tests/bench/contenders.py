@@ -25,7 +25,7 @@ from tests.support.servers import Server, free_port, merged, running
 
 CONFIG = "{config}"
 
-_WITHOUT_AUTHORITY = ("env", "-u", "AWS_CA_BUNDLE")
+WITHOUT_AUTHORITY = ("env", "-u", "AWS_CA_BUNDLE")
 """Distribution does not start where the machine has one: its transport cannot take it."""
 
 
@@ -37,6 +37,12 @@ class Contender:
     command: tuple[str, ...]
     log_level: str
     version: str
+    is_ours: bool = False
+
+    def command_in(self, directory: Path) -> tuple[str, ...]:
+        """With the configuration that prepare() writes there."""
+        path = str(directory / "config.yml")
+        return tuple(path if word == CONFIG else word for word in self.command)
 
     def prepare(
         self,
@@ -52,12 +58,10 @@ class Contender:
         directory.mkdir(parents=True)
         port = free_port()
         root = directory / "tree"
-        path = directory / "config.yml"
         storage = storage or {"filesystem": {"rootdirectory": str(root)}}
         settings = merged(_settings(port, storage, self.log_level), more or {})
-        path.write_text(yaml.safe_dump(settings))
-        command = [str(path) if word == CONFIG else word for word in self.command]
-        return Prepared(tuple(command), port, root, directory / "log")
+        (directory / "config.yml").write_text(yaml.safe_dump(settings))
+        return Prepared(self.command_in(directory), port, root, directory / "log")
 
     @contextlib.contextmanager
     def start(
@@ -75,7 +79,7 @@ class Contender:
         when it is ready.
         """
         ready = self.prepare(directory, storage, more)
-        command = (*_WITHOUT_AUTHORITY, *ready.command)
+        command = (*WITHOUT_AUTHORITY, *ready.command)
         with running(
             command,
             port=ready.port,
@@ -98,7 +102,7 @@ class Prepared:
 
 def holdfast() -> Contender:
     command = (sys.executable, "-m", "registry.cli", "serve", CONFIG)
-    return Contender("holdfast", command, "info", metadata.version("holdfast"))
+    return Contender("holdfast", command, "info", metadata.version("holdfast"), is_ours=True)
 
 
 def distribution(program: str = "docker-registry") -> Contender | None:

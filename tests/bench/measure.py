@@ -39,6 +39,8 @@ class Figure(enum.Enum):
     """Only of rows that time each client, as the note `p99_ms`."""
     GROWTH = "RSS"
     """What the tree grew by: only of rows that take it, as the note `growth_kb`."""
+    SLOWDOWN = "undisturbed to disturbed throughput"
+    """Only of rows that disturb a server, as the note `slowdown`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ class Sample:
     extra: dict[str, float] = field(default_factory=dict)
 
     def value(self, figure: Figure) -> float:
-        """Seconds or requests for each unit; ms; of MEMORY, MB (10^6 bytes) of the largest process."""
+        """For each unit; ms; of MEMORY, MB (10^6 bytes) of the largest process; of SLOWDOWN, a ratio."""
         match figure:
             case Figure.CPU:
                 return self.cpu / self.amount
@@ -135,6 +137,8 @@ class Sample:
                 return self.extra["p99_ms"]
             case Figure.GROWTH:
                 return self.extra["growth_kb"] / self.amount
+            case Figure.SLOWDOWN:
+                return self.extra["slowdown"]
 
 
 class Meter:

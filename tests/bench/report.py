@@ -124,6 +124,8 @@ def _figure_name(figure: Figure, unit: str) -> str:
     match figure:
         case Figure.MEMORY:
             return "peak RSS of the largest process, MB"
+        case Figure.SLOWDOWN:
+            return str(figure.value)
         case Figure.REQUESTS:
             return f"{figure.value} per {unit}"
         case Figure.P99:

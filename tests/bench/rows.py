@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.bench import (
     accelerated,
+    beside,
     bucket,
     bulk,
     collecting,
@@ -27,6 +28,7 @@ ROWS: tuple[Row[Any], ...] = (
     *lists.ROWS,
     *whole.ROWS,
     *collecting.ROWS,
+    *beside.ROWS,
     *bucket.ROWS,
     *scale.ROWS,
 )

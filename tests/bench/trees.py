@@ -34,17 +34,17 @@ class TreeMaker:
     def __init__(self, root: Path) -> None:
         self._base = root / "docker/registry/v2"
         self.files = 0
+        self._images = 0
         self.untagged = 0
         """Manifests that are there and have no tag."""
         self.kept: list[Kept] = []
         self._bases = [self._blob(b"base %d" % number) for number in range(BASES)]
 
     def make(self, files: int) -> None:
-        """At least so many files, a few more."""
-        number = 0
+        """At least so many files in all, a few more; those that are there count."""
         while self.files < files:
-            self._image(number)
-            number += 1
+            self._image(self._images)
+            self._images += 1
 
     def tag_again(self, image: Kept, count: int) -> None:
         """Give it so many further tags."""
