@@ -60,6 +60,11 @@ def test_what_is_not_in_it(docker: Docker, image: str) -> None:
     assert said.stdout.strip() == ""
 
 
+def test_what_sends_traces_is_in_it(docker: Docker, image: str) -> None:
+    look = "import registry.tracing.spans"
+    docker("run", "--rm", "--network=host", "--entrypoint=python3", image, "-c", look)
+
+
 @pytest.mark.parametrize(
     "words",
     [

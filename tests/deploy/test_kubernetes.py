@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,19 @@ def test_a_secret_that_lacks_a_key_is_one_line(given: Path, tmp_path: Path) -> N
     assert done.returncode == 1
     assert done.stderr.startswith("The Secret of secrets.keys needs sealing-key")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_readme_makes_such_keys(tmp_path: Path) -> None:
+    readme = textwrap.dedent((helm.DIRECTORY / "README.md").read_text().partition("2. ")[2])
+    (config,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "config.yml").write_text(textwrap.dedent(config))
+    (tmp_path / "htpasswd").write_text("")
+    assert "registry keys rotate config.yml" in readme
+    command = [sys.executable, "-m", "registry.cli", "keys", "rotate", "config.yml"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    assert KeyRing(str(tmp_path / "keys")).signing().kid in {
+        path.stem.partition("-")[2] for path in (tmp_path / "keys").glob("*.pem")
+    }
 
 
 @pytest.fixture
