@@ -129,7 +129,7 @@ def _figure_name(figure: Figure, unit: str) -> str:
         case Figure.REQUESTS:
             return f"{figure.value} per {unit}"
         case Figure.P99:
-            return f"p99, ms per {unit}"
+            return "p99, ms"
         case Figure.GROWTH:
             return f"RSS of all processes, KB per {unit}"
         case Figure.CPU | Figure.WALL:
