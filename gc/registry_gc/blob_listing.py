@@ -19,7 +19,7 @@ from storage.model.digest import HEX_LENGTHS, Digest
 from storage.model.errors import DigestInvalid
 
 AHEAD = 8
-HELD = 400_000
+HELD = 100_000
 """Blobs in memory at most, or those of one shard."""
 MANY = 100_000
 

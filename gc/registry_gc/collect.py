@@ -105,9 +105,8 @@ class _Run:
                 f"Another run, {others.active[0]}, is at work, or died a few minutes ago. Nothing was "
                 "done; give --wait to wait for it, or come back later."
             )
-        if (
-            self._options.trash <= 0
-        ):  # first, because a store that is full has no room for a run either
+        if self._options.trash <= 0:
+            # First, because a store that is full has no room for what a run writes either.
             empty_trash(self._driver, float("inf"))
         self._report.run = self._publisher.run
         adoption.fence(self._driver, others)

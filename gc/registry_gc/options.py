@@ -46,7 +46,7 @@ class Options:
     """Entries that are removed together, while pushes of them wait."""
     threads: int = 32
     """Requests at once, where storage is remote."""
-    spill: int = 500_000
+    spill: int = 100_000
     """Lines held in memory before they go to temporary files."""
     timing: Timing = field(default_factory=Timing)
     clock: Clock = field(default_factory=Clock)

@@ -61,7 +61,7 @@ class Examination:
     def _tag(self, name: RepositoryName, tag: Tag) -> None:
         key = layout.tag_current(name, tag)
         held = self._read(key)
-        if held is None:
+        if held is None:  # its history alone
             self.summary.cut_short += 1
             if self._repairs is not None:
                 self._repairs.forget_tag(name, tag, None)
