@@ -380,5 +380,5 @@ def test_a_missing_certificate_is_one_sentence() -> None:
     finally:
         process.end()
     (sentence,) = process.said
-    assert sentence.startswith("Cannot use the certificate /no.crt with the key /no.key: No such")
-    assert sentence.endswith("; correct http.tls.")
+    assert sentence.startswith("The certificate /no.crt cannot be read: No such file or directory.")
+    assert sentence.endswith("put it there, or correct http.tls.certificate.")
