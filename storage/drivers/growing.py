@@ -180,7 +180,13 @@ def open_growing_file(tree: Tree, key: str, *, create: bool) -> GrowingFile:
 
 
 def named_size(tree: Tree, path: str, descriptor: int) -> int | None:
-    """The size of the file at `path`, as it is now; None if that is not the one opened."""
+    """The size of the file at `path`, as it is now; None if that is not the one opened.
+
+    An NFS client opens a file that it knows without asking what it is called by now: as an upload, it
+    would hand out the blob that another node has made of it.
+    """
+    if not tree.local:
+        tree.look_at_directory(path)
     try:
         there = tree.status(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -31,6 +31,8 @@ T = TypeVar("T")
 TRIES = 200
 """How often an empty parent may be removed under us before we give up: some tenths of a second."""
 
+STALE_TRIES = 3
+
 _DOUBTFUL = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 _VANISHED = frozenset({errno.ENOENT, errno.ESTALE})
 
@@ -59,12 +61,22 @@ class Tree:
         return path
 
     def again(self, attempt: Callable[[], T], path: str) -> T:
-        """`attempt()`, a second time if the first may have failed by a stale memory of `path`."""
+        """`attempt()`, a second time if the first may have failed by a stale memory of `path`.
+
+        Once more for each new ESTALE: while another node removes the directory there may be several.
+        """
         try:
             return attempt()
         except OSError as error:
             if error.errno not in _DOUBTFUL:
                 raise
+        for _ in range(STALE_TRIES):
+            self._refresh(os.path.dirname(path))
+            try:
+                return attempt()
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
         self._refresh(os.path.dirname(path))
         return attempt()
 
