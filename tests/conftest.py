@@ -1,15 +1,19 @@
-"""Real S3 servers, each started once for all tests of a run, when the first of them asks.
+"""Real S3 servers and network filesystems, each started once for all tests of a run, when one asks.
 
-Tests take buckets of their own and give them back: `with rgw.fresh() as bucket`.
+Tests take buckets of their own and give them back: `with rgw.fresh() as bucket`; and on a filesystem,
+directories.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.ceph import Gateway, ceph_gateway
+from tests.support.cephfs import ceph_filesystem
+from tests.support.nfs import NfsNodes, nfs_nodes
 from tests.support.s3 import S3Store, rclone_server
 
 
@@ -37,3 +41,17 @@ def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
     """`rclone serve s3`, a store with gaps."""
     with rclone_server(tmp_path_factory.mktemp("rclone")) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def cephfs(gateway: Gateway) -> Iterator[tuple[Path, Path]]:
+    """CephFS, mounted twice."""
+    with ceph_filesystem(gateway.config) as mounts:
+        yield mounts
+
+
+@pytest.fixture(scope="session")
+def nfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NfsNodes]:
+    """Two machines that have mounted an NFS server's export, and see all that tests write here."""
+    with nfs_nodes(tmp_path_factory.mktemp("nfs"), tmp_path_factory.getbasetemp()) as running:
+        yield running

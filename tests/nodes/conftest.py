@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.nodes.operator import QUICK
 from tests.support import access, clients
 from tests.support.balancers import BALANCERS, Balancer
-from tests.support.nodes import Node, Storage, bucket_of, nodes
+from tests.support.nfs import MOUNT_POINT, NfsNodes
+from tests.support.nodes import Node, Place, Storage, bucket_of, nodes
 from tests.support.registry import Registry
 from tests.support.s3 import S3Store
 from tests.support.tree import check_tree
 
-STORAGES = ["filesystem", "s3"]
+ONE_MACHINE = ["filesystem", "s3"]
+NETWORKED = ["cephfs", "nfs"]
+"""On which each node has a mount, or a machine, of its own. It takes long to start a node there."""
+STORAGES = [*ONE_MACHINE, *NETWORKED]
 BOTH_WAYS = [("nginx", "filesystem"), ("haproxy", "s3")]
 """Balancers and storages: two of four pairs, and each of them once."""
 
@@ -30,31 +35,26 @@ def placing(
 ) -> Iterator[Placing]:
     """Makes empty storages of a kind that nodes can share."""
     with ExitStack() as used:
-
-        def place(kind: str) -> Storage:
-            directory = used.enter_context(_directory(tmp_path_factory, kind))
-            if kind == "filesystem":
-                return Storage(directory)
-            store: S3Store = request.getfixturevalue("rgw")
-            return bucket_of(store, used.enter_context(store.fresh("nodes")), directory)
-
-        yield place
+        yield lambda kind: used.enter_context(_placed(kind, request, tmp_path_factory))
 
 
-@pytest.fixture(scope="module", params=STORAGES)
-def storage(request: pytest.FixtureRequest, placing: Placing) -> Storage:
-    return placing(request.param)
+@pytest.fixture(scope="package", params=STORAGES)
+def storage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Storage]:
+    with _placed(request.param, request, tmp_path_factory) as storage:
+        yield storage
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def pair(storage: Storage) -> Iterator[list[Node]]:
-    """Shared by the tests of a module, which leave both running and use repositories of their own."""
-    with nodes(storage) as both:
+    """Shared by tests that leave both running and use repositories of their own."""
+    with nodes(storage, **QUICK) as both:
         yield both
     sound(storage, *both)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def apis(pair: list[Node]) -> Iterator[tuple[Registry, Registry]]:
     """Both nodes, each spoken to without a balancer."""
     one, other = (Registry(node.url, in_bucket=node.storage.in_bucket) for node in pair)
@@ -102,7 +102,31 @@ def sound(storage: Storage, *behind: Node) -> None:
 
 
 @contextmanager
-def _directory(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
-    directory = factory.mktemp(name)
-    yield directory
-    shutil.rmtree(directory)
+def _placed(
+    kind: str, request: pytest.FixtureRequest, factory: pytest.TempPathFactory
+) -> Iterator[Storage]:
+    directory = factory.mktemp(kind)
+    try:
+        if kind == "s3":
+            store: S3Store = request.getfixturevalue("rgw")
+            with store.fresh("nodes") as bucket:
+                yield bucket_of(store, bucket, directory)
+        elif kind == "cephfs":
+            yield _on_cephfs(request.getfixturevalue("cephfs"), directory)
+        elif kind == "nfs":
+            yield _on_nfs(request.getfixturevalue("nfs"), directory)
+        else:
+            yield Storage(directory)
+    finally:
+        shutil.rmtree(directory)
+
+
+def _on_cephfs(mounts: tuple[Path, Path], directory: Path) -> Storage:
+    trees = [mount / directory.name for mount in mounts]
+    return Storage(directory, places=tuple(Place(tree) for tree in trees), tree=trees[0])
+
+
+def _on_nfs(nfs: NfsNodes, directory: Path) -> Storage:
+    tree = Path(MOUNT_POINT, directory.name)
+    places = tuple(Place(tree, guest) for guest in nfs.machines.all)
+    return Storage(directory, places=places, tree=nfs.export / directory.name)

@@ -27,39 +27,42 @@ REGISTRY = (sys.executable, "-m", "registry.cli")
 @dataclass(frozen=True, slots=True)
 class Operator:
     config: Path
+    under: tuple[str, ...] = ()
+    """A command that runs the others, where they have to run on another machine."""
 
     @classmethod
-    def of(cls, storage: Storage, **config: Any) -> Self:
-        """`config` has the sections beside that of the storage."""
-        section = (
-            {"filesystem": {"rootdirectory": str(storage.root)}}
-            if storage.root is not None
-            else dict(storage.section)
-        )
-        path = storage.directory / "operator.yml"
+    def of(cls, storage: Storage, number: int = 0, /, **config: Any) -> Self:
+        """Beside the node of this number. `config` has the sections beside that of the storage."""
+        section = dict(storage.configured(number))
+        path = storage.directory / f"operator-{number}.yml"
         path.write_text(yaml.safe_dump({"version": 0.1, "storage": section, **config}))
-        return cls(path)
+        place = storage.place(number)
+        return cls(path, place.prefix if place else ())
 
     def start_gc(self, *options: str) -> subprocess.Popen[str]:
         """`registry-gc`, running. The caller waits for it."""
         return subprocess.Popen(
-            [*GC, str(self.config), *options],
+            [*self.under, *GC, str(self.config), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
     def gc(self, *options: str, check: bool = True) -> Outcome:
-        return run([*GC, str(self.config), *options], check=check)
+        return run([*self.under, *GC, str(self.config), *options], check=check)
 
     def retention(self) -> dict[str, list[str]]:
         """What `registry-gc retention` says of each tag: the cells of its line."""
-        said = run([*GC, "retention", str(self.config)]).stdout
+        said = run([*self.under, *GC, "retention", str(self.config)]).stdout
         lines = [re.split(r"  +", line.strip()) for line in said.splitlines()]
         return {cells[0]: cells[1:] for cells in lines if len(cells) > 1}
 
     def restore(self, what: str) -> Outcome:
-        return run([*GC, "restore", what, "-c", str(self.config)])
+        return run([*self.under, *GC, "restore", what, "-c", str(self.config)])
 
     def fsck(self, *options: str, check: bool = True) -> Outcome:
-        return run([*REGISTRY, "fsck", *options, str(self.config)], check=check)
+        return run([*self.under, *REGISTRY, "fsck", *options, str(self.config)], check=check)
+
+    def doctor(self) -> Outcome:
+        """It may find something."""
+        return run([*self.under, *REGISTRY, "doctor", str(self.config)], check=False)

@@ -13,6 +13,7 @@ import pytest
 from storage import layout
 from storage.hashing import Hasher
 from storage.model.reference import RepositoryName
+from tests.nodes.conftest import ONE_MACHINE
 from tests.support.images import MIB
 from tests.support.nodes import Node, Storage, nodes
 from tests.support.registry import (
@@ -134,6 +135,19 @@ def test_a_closing_request_repeated_on_the_other_node(apis: Apis) -> None:
         assert registry.finish(begun, blob.digest, blob.data).status_code == 201
 
 
+def test_what_the_other_node_has_published_is_not_written_to(apis: Apis, storage: Storage) -> None:
+    """Also by a node that had the file open a moment ago, under the name that it had as an upload."""
+    one, other = apis
+    name, blob = a_name(), Blob(some_bytes(3000))
+    location = other.patch(one.start(name), blob.data).headers["Location"]
+    assert one.finish(location, blob.digest).status_code == 201
+    late = other.patch(location, b"more")
+    if not storage.in_bucket:
+        refused(late, 404, "BLOB_UPLOAD_UNKNOWN")
+    for registry in apis:
+        assert pulled(registry, name, blob.digest) == blob.data
+
+
 def test_an_upload_cancelled_on_the_other_node(apis: Apis) -> None:
     one, other = apis
     name, content = a_name(), some_bytes(1000)
@@ -201,6 +215,7 @@ def test_a_node_that_died_between_two_requests(storage: Storage) -> None:
         other.close()
 
 
+@pytest.mark.parametrize("storage", ONE_MACHINE, indirect=True)
 def test_a_node_with_another_secret(storage: Storage, pair: list[Node]) -> None:
     """It serves what is stored, takes uploads of its own, and says what is wrong with the others'."""
     name, blob = a_name(), Blob(some_bytes(2000))
@@ -227,6 +242,7 @@ def test_a_node_with_another_secret(storage: Storage, pair: list[Node]) -> None:
     alone.stop()
 
 
+@pytest.mark.parametrize("storage", ONE_MACHINE, indirect=True)
 def test_nodes_with_the_same_secret_need_no_key_in_the_storage(storage: Storage) -> None:
     name, blob = a_name(), Blob(some_bytes(2000))
     with nodes(storage, http={"secret": "what both have"}) as (first, second):

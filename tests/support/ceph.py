@@ -82,6 +82,10 @@ bluestore block size = {store_bytes}
 bluestore fsck on mount = false
 bluestore cache autotune = false
 bluestore cache size = 268435456
+[mds.a]
+mds data = {directory}/mds
+# with the usual 5 s a file goes from one client to another as late as that
+mds tick interval = 0.1
 [client.rgw]
 # without cephx the gateway has to speak to the monitor in the clear, which is not what it does
 ms mon client mode = crc
@@ -132,7 +136,7 @@ def ceph_gateway(
     authority = Authority(directory)
     certificate, key = authority.issue("gateway", "localhost", "*.localhost", "127.0.0.1")
     cluster, osd = str(uuid.uuid4()), str(uuid.uuid4())
-    for name in ("mon", "osd"):
+    for name in ("mon", "osd", "mds"):
         (directory / name).mkdir()
     config = directory / "ceph.conf"
     config.write_text(
@@ -157,7 +161,7 @@ def ceph_gateway(
         access_key="holdfast",
         secret_key=a_secret(),
     )
-    command = functools.partial(_finish, directory)
+    command = functools.partial(finish, directory)
     with contextlib.ExitStack() as running:
         monitor_map = directory / "monmap"
         address = f"[v2:127.0.0.1:{mon_port}/0]"
@@ -175,16 +179,16 @@ def ceph_gateway(
         )
         mon = [tools["ceph-mon"], "-c", str(config), "-i", "a"]
         command([*mon, "--mkfs", "--monmap", str(monitor_map)])
-        running.enter_context(_daemon(directory, "mon", [*mon, "-f"]))
+        running.enter_context(daemon(directory, "mon", [*mon, "-f"]))
         storing = [tools["ceph-osd"], "-c", str(config), "-i", "0"]
         command([*storing, "--mkfs", "--osd-uuid", osd])
         ceph = [tools["ceph"], "-c", str(config), "--connect-timeout", str(int(START_TIMEOUT))]
         command([*ceph, "osd", "new", osd, "0"])
-        running.enter_context(_daemon(directory, "osd", [*storing, "-f"]))
+        running.enter_context(daemon(directory, "osd", [*storing, "-f"]))
         # This makes the gateway's first pools; the gateway itself must not try that at the same time.
         store = _add_user(config, base, base.access_key)
         gateway = [tools["radosgw"], "-c", str(config), "-n", "client.rgw", "-f"]
-        process = running.enter_context(_daemon(directory, "rgw", gateway))
+        process = running.enter_context(daemon(directory, "rgw", gateway))
         log = directory / "client.rgw.log"
         await_answer(store.endpoint, process, [directory / "rgw.out", log], START_TIMEOUT)
         secure = store.at(f"https://127.0.0.1:{tls_port}", ca=authority.certificate)
@@ -193,7 +197,7 @@ def ceph_gateway(
 
 def _add_user(config: Path, store: S3Store, name: str) -> S3Store:
     user = store.of(name, a_secret())
-    _finish(
+    finish(
         config.parent,
         [
             program("radosgw-admin"),
@@ -205,8 +209,8 @@ def _add_user(config: Path, store: S3Store, name: str) -> S3Store:
     return user
 
 
-def _finish(directory: Path, command: list[str]) -> None:
-    """Run a command of Ceph to its end. Its settings are ours alone, not those of the machine."""
+def finish(directory: Path, command: list[str]) -> str:
+    """Run a command of Ceph to its end; what it printed. Its settings are ours, not the machine's."""
     done = subprocess.run(
         command,
         capture_output=True,
@@ -220,10 +224,11 @@ def _finish(directory: Path, command: list[str]) -> None:
     if done.returncode != 0:
         line = " ".join(command)
         raise AssertionError(f"{line}\nexit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
 
 
 @contextlib.contextmanager
-def _daemon(directory: Path, name: str, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(directory: Path, name: str, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """What it stores is thrown away, so it is killed, and at the latest when the tests end."""
     with (directory / f"{name}.out").open("wb") as output:
         process = subprocess.Popen(

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from registry.cli_image import ANONYMOUS
+from tests.support.guests.machine import Guest
+from tests.support.guests.network import HOST
 from tests.support.s3 import S3Store
 from tests.support.servers import Server, free_port, holdfast, merged
 
@@ -28,21 +31,52 @@ _BEHIND_A_BALANCER: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node runs that has a mount of its own."""
+
+    tree: Path
+    """The tree, as it is seen there."""
+    guest: Guest | None = None
+    """The machine, if it is not this one."""
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What has to be before a command that is to run there."""
+        return self.guest.prefix if self.guest else ()
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
-    """What nodes share: a bucket, or else the tree in `directory`."""
+    """What nodes share: a bucket, or the tree in `directory`, or one that is mounted in several places."""
 
     directory: Path
     driver: str = "filesystem"
     section: Mapping[str, Any] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
+    """Where nodes run, one after the other, if each has a mount of its own."""
+    tree: Path | None = None
+    """As this machine sees it, if it is not in `directory`."""
 
     @property
     def root(self) -> Path | None:
         """The tree, where there is one."""
-        return self.directory / "tree" if self.driver == "filesystem" else None
+        if self.driver != "filesystem":
+            return None
+        return self.tree or self.directory / "tree"
 
     @property
     def in_bucket(self) -> bool:
         return self.driver != "filesystem"
+
+    def place(self, number: int) -> Place | None:
+        return self.places[number % len(self.places)] if self.places else None
+
+    def configured(self, number: int) -> Mapping[str, Any]:
+        """The section `storage` of the configuration of a node, or of a command beside it."""
+        if self.in_bucket:
+            return self.section
+        place = self.place(number)
+        return {"filesystem": {"rootdirectory": str(place.tree if place else self.root)}}
 
 
 def bucket_of(store: S3Store, bucket: str, directory: Path) -> Storage:
@@ -51,14 +85,21 @@ def bucket_of(store: S3Store, bucket: str, directory: Path) -> Storage:
 
 
 class Node:
-    """One node; started, stopped or killed any number of times at the same address."""
+    """One node; started, stopped or killed any number of times at the same address.
 
-    def __init__(self, storage: Storage, /, **config: Any) -> None:
+    `number` says which of the storage's places it has.
+    """
+
+    def __init__(self, storage: Storage, number: int = 0, /, **config: Any) -> None:
         self.storage = storage
         self.port = free_port()
+        self._place = storage.place(number)
         self._config = merged(
-            merged(dict(_BEHIND_A_BALANCER), {"storage": storage.section}), config
+            merged(dict(_BEHIND_A_BALANCER), {"storage": storage.configured(number)}), config
         )
+        if self._place and self._place.guest:
+            self._place.guest.reach(self.port)
+            self._config = merged(self._config, _in_a_guest(self.port))
         self._running = ExitStack()
         self._server: Server | None = None
 
@@ -79,6 +120,8 @@ class Node:
             driver=self.storage.driver,
             port=self.port,
             config=self._config,
+            under=self._place.prefix if self._place else (),
+            environ={ANONYMOUS: "1"} if self._place and self._place.guest else None,
         )
         self._server = self._running.enter_context(started)
 
@@ -97,10 +140,15 @@ class Node:
         self._running.close()
 
 
+def _in_a_guest(port: int) -> dict[str, Any]:
+    """A guest has one processor, and hears us from outside, where nobody but us is."""
+    return {"http": {"addr": f"0.0.0.0:{port}", "workers": 1, "trustedproxies": [HOST]}}
+
+
 @contextlib.contextmanager
 def nodes(storage: Storage, count: int = 2, /, **config: Any) -> Iterator[list[Node]]:
     """Running nodes, with sections of configuration for all of them."""
-    made = [Node(storage, **config) for _ in range(count)]
+    made = [Node(storage, number, **config) for number in range(count)]
     try:
         for node in made:
             node.start()

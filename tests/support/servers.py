@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import yaml
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 
 
 def free_port() -> int:
