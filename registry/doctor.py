@@ -25,18 +25,24 @@ from pathlib import Path
 from typing import Final
 
 from registry.config import Settings
-from registry.drivers import s3_settings
+from registry.drivers import make_driver, s3_settings
 from storage import layout
+from storage.driver import DriverError
 from storage.drivers import examining
 from storage.examination import Observation, Verdict, problem, warning, well
 
 _TIMEOUT: Final = 20.0
 _SKEW: Final = 30.0
 _REPOSITORY: Final = "holdfast-doctor/probe"
+_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG: Final = "application/vnd.oci.empty.v1+json"
 
 
 def examine_storage(settings: Settings) -> Iterator[Observation]:
     """The storage of a configuration, by trying what the registry does with it."""
+    if settings.storage.maintenance.readonly.enabled:
+        yield _only_read(settings)
+        return
     filesystem = settings.storage.filesystem
     s3 = s3_settings(settings)
     if s3 is not None:
@@ -52,6 +58,18 @@ def examine_storage(settings: Settings) -> Iterator[Observation]:
             "It is in the memory of one process: a restart loses everything.",
             "Configure storage.filesystem or storage.s3.",
         )
+
+
+def _only_read(settings: Settings) -> Observation:
+    try:
+        make_driver(settings, readonly=True).close()
+    except DriverError as error:
+        return problem(
+            "storage",
+            f"It cannot be read: {error}",
+            "Mount it, or correct what the error names; nothing was written.",
+        )
+    return well("storage", "It can be read. The registry is read-only, so nothing else was tried.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,33 +187,79 @@ def _greet(node: Node) -> Iterator[Observation]:
 
 
 def _push(node: Node, other: Node, all_nodes: Sequence[Node]) -> Iterator[Observation]:
-    """Begin at one node, go on and finish at the other, read at all."""
+    """Begin at one node, go on at the other and the one, finish at the other, read at all."""
     way = node.url if node is other else f"{node.url} and {other.url}"
     content = secrets.token_bytes(64)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     try:
-        begun = node.ask("POST", f"v2/{_REPOSITORY}/blobs/uploads/", b"")
-        if begun.status != 202:
-            yield _cannot_push(node, begun)
+        for reader in all_nodes:  # so that who remembers an absence is found out
+            reader.ask("HEAD", f"v2/{_REPOSITORY}/blobs/{digest}")
+        step = node.ask("POST", f"v2/{_REPOSITORY}/blobs/uploads/", b"")
+        if step.status != 202:
+            yield _cannot_push(node, step)
             return
-        yield from _location(node, begun.header("location"))
-        sent = other.ask("PATCH", _path(begun), content, kind="application/octet-stream")
-        if sent.status != 202:
-            yield _broken(way, "PATCH", sent)
-            return
-        ended = node.ask("PUT", f"{_path(sent)}&digest={urllib.parse.quote(digest)}", b"")
-        if ended.status != 201:
-            yield _broken(way, "PUT", ended)
+        yield from _location(node, step.header("location"))
+        for taker, piece in ((other, content[:32]), (node, content[32:])):
+            step = taker.ask("PATCH", _path(step), piece, kind="application/octet-stream")
+            if step.status != 202:
+                yield _broken(way, "PATCH", step)
+                return
+        step = other.ask("PUT", f"{_path(step)}&digest={urllib.parse.quote(digest)}", b"")
+        if step.status != 201:
+            yield _broken(way, "PUT", step)
             return
         yield well(way, "An upload begun at one is continued and finished at the other.")
         for reader in all_nodes:
             yield from _pull(reader, digest, content)
+        yield from _tag(node, other, all_nodes, digest, len(content))
     except OSError as error:
         yield problem(
             way, f"The connection broke: {error}.", "Look into the logs of node and balancer."
         )
     finally:
         _take_out(node, digest)
+
+
+def _tag(
+    node: Node, other: Node, all_nodes: Sequence[Node], digest: str, size: int
+) -> Iterator[Observation]:
+    """A tag that is moved is seen moved at all; only where it can be taken out again."""
+    path = f"v2/{_REPOSITORY}/manifests/doctor-{secrets.token_hex(4)}"
+    if node.ask("DELETE", path).status != 404:
+        return  # 405 or 403: it would stay for ever
+    config = {"mediaType": _CONFIG, "digest": digest, "size": size}
+    manifests = [
+        json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": _MANIFEST,
+                "config": config,
+                "layers": [],
+                "annotations": {"holdfast.doctor": moment},
+            }
+        ).encode()
+        for moment in ("before", "after")
+    ]
+    try:
+        for writer, manifest in zip((node, other), manifests, strict=True):
+            put = writer.ask("PUT", path, manifest, kind=_MANIFEST)
+            if put.status != 201:
+                yield _broken(writer.url, "PUT of a manifest", put)
+                return
+            for reader in all_nodes:
+                if reader.ask("GET", path).body != manifest:
+                    yield problem(
+                        reader.url,
+                        f"A tag that was just set through {writer.url} is not seen as it is.",
+                        "It has caches that break close-to-open: see the mount options in docs/nodes.md. "
+                        "With storage.cache.tagttl it is as configured.",
+                    )
+                    return
+        yield well(other.url, "A tag that it moves is seen moved at once.")
+    finally:
+        for manifest in manifests:
+            name = hashlib.sha256(manifest).hexdigest()
+            node.ask("DELETE", f"v2/{_REPOSITORY}/manifests/sha256:{name}")
 
 
 def _take_out(node: Node, digest: str) -> None:

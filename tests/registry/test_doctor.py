@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
+import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +18,9 @@ import yaml
 
 from registry.doctor import Node, examine_nodes
 from storage.drivers import examining
+from storage.drivers.filesystem import FilesystemDriver
 from storage.examination import Observation, Verdict
+from tests.faults.mounts import mounted_readonly
 from tests.support.s3 import S3Store
 from tests.support.servers import free_port, holdfast
 
@@ -79,6 +84,7 @@ class TestNodes:
             found = list(examine_nodes([Node(one.url), Node(other.url)]))
         assert {each.verdict for each in found} == {Verdict.OK}
         assert any("continued and finished at the other" in each.sentence for each in found)
+        assert any("A tag that it moves is seen moved" in each.sentence for each in found)
         assert not list(tmp_path.rglob("_layers/*/*/link")), "the probe was not taken out"
 
     def test_nodes_with_two_trees(self, tmp_path: Path) -> None:
@@ -123,6 +129,24 @@ class TestNodes:
         with impostor(late) as url:
             (found,) = problems(examine_nodes([Node(url)]))
         assert "clock" in found.sentence
+
+    def test_a_node_that_goes_on_to_serve_a_tag_as_it_was(
+        self, rgw: S3Store, tmp_path: Path
+    ) -> None:
+        """Here because it was told to; a mount that breaks close-to-open looks no other."""
+        with rgw.fresh() as bucket:
+            section = {"s3": rgw.parameters(bucket), "redirect": {"disable": True}}
+            stale = {**section, "cache": {"tagttl": "1m"}}
+            with (
+                holdfast(tmp_path, driver="s3", config={"storage": section}) as one,
+                holdfast(tmp_path, driver="s3", workers=1, config={"storage": stale}) as other,
+            ):
+                (found,) = problems(examine_nodes([Node(one.url), Node(other.url)]))
+            kept = [key for key in rgw.keys(bucket) if "/tags/" in key]
+        assert found.subject == other.url
+        assert "A tag that was just set" in found.sentence
+        assert "storage.cache.tagttl" in found.remedy
+        assert kept == [], "the probe was not taken out"
 
     def test_wrong_credentials(self, tmp_path: Path) -> None:
         users = tmp_path / "htpasswd"
@@ -201,6 +225,10 @@ class TestDirectories:
             ("server:/x /data nfs4 rw,vers=4.1,hard 0 0", Verdict.OK, "NFS 4"),
             ("server:/x /data nfs rw,vers=3,hard 0 0", Verdict.PROBLEM, "vers=4.1"),
             ("server:/x /data nfs4 rw,vers=4.1,soft 0 0", Verdict.PROBLEM, "hard"),
+            ("server:/x /data nfs4 rw,vers=4.2,hard,nocto 0 0", Verdict.PROBLEM, "without nocto"),
+            ("server:/x /data nfs4 rw,vers=4.1,local_lock=all 0 0", Verdict.PROBLEM, "local_lock"),
+            ("bucket /data fuse.s3fs rw 0 0", Verdict.PROBLEM, "storage.s3"),
+            ("host:/x /data 9p rw 0 0", Verdict.OK, "9p"),
             ("host:/x /data fuse.sshfs rw 0 0", Verdict.PROBLEM, "single node"),
             ("ceph /data ceph rw 0 0", Verdict.OK, "ceph"),
             ("/dev/sda /data ext4 rw 0 0", Verdict.OK, "single node"),
@@ -214,9 +242,89 @@ class TestDirectories:
             return f"/dev/vda / ext4 rw 0 0\n{mount}\n"
 
         monkeypatch.setattr(Path, "read_text", mounts)
-        (found,) = examining._mount(Path("/data/registry"))
+        monkeypatch.setattr(examining, "_host_name", lambda _: iter(()))
+        (found,) = examining._mount(Path("/data/registry"), Path("/data/registry/tmp"))
         assert found.verdict is verdict
         assert word in f"{found.sentence} {found.remedy}"
+
+    def test_two_machines_of_one_name(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Another was here since this one started: it was not this one before its restart."""
+        proc = tmp_path / "proc"
+        proc.mkdir()
+        monkeypatch.setattr(examining, "PROC", proc)
+        temporary = tmp_path / "tmp"
+        temporary.mkdir()
+
+        def on(machine: str, name: str, running_for: float) -> Verdict:
+            (proc / "uptime").write_text(f"{running_for} 1.0\n")
+            (proc / "sys/kernel/random").mkdir(parents=True, exist_ok=True)
+            (proc / "sys/kernel/random/boot_id").write_text(f"{machine}\n")
+            monkeypatch.setattr("socket.gethostname", lambda: name)
+            (found,) = examining._host_name(temporary)
+            return found.verdict
+
+        assert on("a", "node", 1000.0) is Verdict.OK
+        assert on("a", "node", 1001.0) is Verdict.OK
+        assert on("b", "other", 1000.0) is Verdict.OK
+        time.sleep(0.1)
+        assert on("c", "node", 0.05) is Verdict.OK, "as after a restart"
+        assert on("d", "node", 1000.0) is Verdict.PROBLEM
+
+    @pytest.mark.parametrize("how", ["not there", "half written", "under its readers"])
+    def test_renames_that_take_more_than_one_step(
+        self, how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def replace(self: Path, target: Path) -> Path:
+            content = self.read_bytes()
+            if how == "not there":
+                target.unlink()
+                time.sleep(0.002)
+                target.write_bytes(content)
+            elif how == "half written":
+                fresh = target.with_name("half")
+                with fresh.open("wb") as file:
+                    file.write(content[:100])
+                    file.flush()
+                    os.replace(fresh, target)
+                    time.sleep(0.002)
+                    file.write(content[100:])
+            else:
+                with target.open("r+b") as file:
+                    file.write(content)
+            return target
+
+        monkeypatch.setattr(Path, "replace", replace)
+        found = examining._rename(tmp_path)
+        assert found.verdict is Verdict.PROBLEM
+        assert "not replaced in one step" in found.sentence
+
+    def test_a_filesystem_without_locks(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+        found = [each for each in examining.examine(tmp_path, tmp_path / "tmp") if each.remedy]
+        assert [each.subject for each in found] == ["locks"]
+        assert "not supported" in found[0].sentence
+
+    def test_one_that_may_only_be_read(self, tmp_path: Path) -> None:
+        driver = FilesystemDriver(tmp_path / "written")
+        driver.prepare()
+        driver.write("docker/registry/v2/blobs/x", b"")
+        readonly = {"maintenance": {"readonly": {"enabled": True}}}
+        with mounted_readonly(tmp_path / "written", tmp_path / "tree"):
+            section = {"filesystem": {"rootdirectory": str(tmp_path / "tree")}, **readonly}
+            done = run(config(tmp_path, section))
+        assert done.returncode == 0, done.stdout
+        assert "It can be read" in done.stdout
+        absent = {"filesystem": {"rootdirectory": str(tmp_path / "absent")}, **readonly}
+        done = run(config(tmp_path, absent))
+        assert done.returncode == 1
+        assert "PROBLEM  storage: It cannot be read" in done.stdout
 
     def test_the_longest_mount_point_counts(self) -> None:
         mounts = "a / ext4 rw 0 0\nb /data nfs4 hard 0 0\nc /data/re xfs rw 0 0\n"
