@@ -9,10 +9,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -58,9 +60,12 @@ class Scene:
 
 
 @contextmanager
-def scene(directory: Path, store: S3Store, bucket: str, **sections: Any) -> Iterator[Scene]:
+def scene(
+    directory: Path, store: S3Store, bucket: str, *, uploadmemory: int = 2**29, **sections: Any
+) -> Iterator[Scene]:
     with s3_proxy(store) as proxy:
-        storage = {"s3": proxy.store.parameters(bucket, chunksize=8 * 1024 * 1024)}
+        more = {"chunksize": 8 * 1024 * 1024, "uploadmemory": uploadmemory}
+        storage = {"s3": proxy.store.parameters(bucket, **more)}
         config = {"storage": {**storage, "redirect": {"disable": True}}, **sections}
         with holdfast(directory, driver="s3", workers=1, config=config) as server:
             registry = Registry(server.url)
@@ -256,6 +261,27 @@ def test_a_body_that_was_changed_on_its_way_is_never_served(
     finally:
         stranger.proxy.heal()
     assert stranger.registry.get(f"{path}/1").content == pushed.content
+
+
+def test_an_upload_that_memory_has_no_room_for_is_told_to_come_again(
+    rgw: S3Store, bucket: str, tmp_path: Path
+) -> None:
+    """While the store is slow with one upload, which fills the memory that all of them may have."""
+    with scene(tmp_path, rgw, bucket, uploadmemory=8 * 1024 * 1024) as on:
+        name, first, second = a_name(), fresh_layer(7_000_000), fresh_layer()
+        slow, held = on.registry.start(name), Hold()
+        upload = urlsplit(slow).path.rpartition("/")[2]
+        on.fail(held, operation="PutObject", key=upload, times=None)
+        with ThreadPoolExecutor(1) as pool:
+            pushing = pool.submit(on.registry.patch, slow, first.data)
+            assert held.reached.wait(30)
+            answer = on.registry.patch(on.registry.start(name), second.data)
+            refused(answer, 429, "TOOMANYREQUESTS")
+            assert int(answer.headers["Retry-After"]) > 0
+            held.go_on.set()
+            sent = pushing.result(60)
+        assert on.registry.finish(sent.headers["Location"], first.digest).status_code == 201
+        assert push_by_patch(on.registry, name, second).status_code == 201
 
 
 def test_the_store_stops_answering_and_comes_back(

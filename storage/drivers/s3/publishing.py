@@ -16,7 +16,7 @@ from storage.driver import ObjectNotFound, Unavailable
 from storage.drivers.s3.errors import BadParts, ConditionRefused, Unsupported, Vanished
 from storage.drivers.s3.growing import Chunk, GrowingReader
 from storage.drivers.s3.multipart import MultipartUpload, published
-from storage.drivers.s3.settings import LARGEST_COPY, MEBIBYTE, SMALLEST_PART
+from storage.drivers.s3.settings import LARGEST_COPY, MEBIBYTE, MOST_PARTS, SMALLEST_PART
 from storage.drivers.s3.workshop import Workshop
 
 
@@ -103,7 +103,7 @@ def _copied_in_parts(workshop: Workshop, sources: Sequence[Chunk], tail: bytes, 
         return False
     upload = MultipartUpload(workshop.bucket, workshop.copiers, key)
     try:
-        for source, first, last in _pieces(sources, workshop.settings.multipartcopychunksize):
+        for source, first, last in pieces(sources, workshop.settings.multipartcopychunksize):
             upload.copy(source.key, first, last, whole=last - first + 1 == source.size)
         if tail:
             upload.send(tail)
@@ -118,8 +118,12 @@ def _copied_in_parts(workshop: Workshop, sources: Sequence[Chunk], tail: bytes, 
         upload.abort()
 
 
-def _pieces(sources: Sequence[Chunk], size: int) -> Iterator[tuple[Chunk, int, int]]:
-    """Each chunk in pieces of `size`, the last of them up to twice as long: none is too small."""
+def pieces(sources: Sequence[Chunk], size: int) -> Iterator[tuple[Chunk, int, int]]:
+    """Each chunk in pieces of `size`, the last of them up to twice as long: none is too small.
+
+    They are larger where they would be too many. A piece is its chunk, its first byte and its last.
+    """
+    size = max(size, -(-sources[-1].end // (MOST_PARTS // 2)))
     for source in sources:
         count = max(source.size // size, 1)
         for number in range(count):
