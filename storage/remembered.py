@@ -38,11 +38,15 @@ class Staleness:
     """Seconds for which something found is believed to be there still; 0 asks every time."""
 
     links: float = 30.0
-    """Of layers and revisions, and the blobs they name."""
+    """Of layers and revisions."""
+    blobs: float = 600.0
+    """Of what links name. A link that is there has its blob: the collector removes the blob after it."""
     tags: float = 0.0
 
     def of(self, key: str) -> float:
-        if key.startswith(layout.BLOBS) or "/_layers/" in key or "/_manifests/revisions/" in key:
+        if key.startswith(layout.BLOBS):
+            return self.blobs
+        if "/_layers/" in key or "/_manifests/revisions/" in key:
             return self.links
         return self.tags if key.endswith("/current/link") else 0.0
 

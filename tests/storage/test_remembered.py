@@ -86,6 +86,20 @@ def test_time_counts_from_the_question_not_the_answer() -> None:
         immediate.read(LAYER)
 
 
+def test_a_blob_is_believed_in_for_longer_than_the_links_that_lead_to_it() -> None:
+    """So a pull costs one request in between: a link that is there has its blob."""
+    world = Set()
+    world.lookups.stat(BLOB)
+    assert world.asks(LAYER)
+    world.clock.now += 500
+    assert world.asks(LAYER)
+    world.lookups.stat(BLOB)
+    assert world.storage.asked["stat"] == 1
+    world.clock.now += 101
+    world.lookups.stat(BLOB)
+    assert world.storage.asked["stat"] == 2
+
+
 def test_who_writes_asks_the_storage_itself() -> None:
     world = Set()
     world.lookups.read(LAYER, length=256)
