@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,7 +10,8 @@ from functools import partial
 import httpx
 import pytest
 
-from tests.nodes.conftest import NETWORKED, command
+from tests.nodes.conftest import NETWORKED
+from tests.nodes.operator import QUICK, REGISTRY, Operator
 from tests.support.clients import run
 from tests.support.nodes import Node, Storage
 from tests.support.registry import Blob, Document, Registry, a_name, image, some_bytes, together
@@ -100,7 +100,7 @@ def test_garbage_goes_while_the_other_node_takes_pushes(apis: Apis, storage: Sto
         assert other.ask("DELETE", f"/v2/{name}/manifests/{document.digest}").status_code == 202
     with ThreadPoolExecutor(1) as pool:
         options = ("--now", "--min-age", "0", "--wait", "--force", "--output", "json")
-        collecting = pool.submit(command, storage, 0, "registry.cli_collector", *options)
+        collecting = pool.submit(Operator.of(storage, **QUICK).gc, *options)
         pushed: list[Document] = []
         while not collecting.done():
             time.sleep(0.3)
@@ -108,7 +108,6 @@ def test_garbage_goes_while_the_other_node_takes_pushes(apis: Apis, storage: Sto
             layer = layers[number % 4]
             pushed.append(other.push_image(name, f"new-{number}", layer, some_bytes(500)))
         ended = collecting.result()
-    assert ended.code == 0, ended.text
     # Four layers were pushed anew, in time or after they had gone; the rest is garbage.
     assert json.loads(ended.stdout)["blobs_removed"] >= 4 + len(layers)
     for number, document in enumerate(pushed):
@@ -121,14 +120,15 @@ def test_garbage_goes_while_the_other_node_takes_pushes(apis: Apis, storage: Sto
 @pytest.mark.parametrize("storage", NETWORKED, indirect=True)
 def test_a_look_at_all_that_is_stored_finds_it_sound(apis: Apis, storage: Storage) -> None:
     apis[0].push_image(a_name(), "1", some_bytes())
-    for looked in together(2, lambda n: command(storage, n, "registry.cli", "fsck", "--scrub")):
-        assert looked.code == 0, looked.text
+    beside = [Operator.of(storage, number) for number in (0, 1)]
+    together(2, lambda number: beside[number].fsck("--scrub"))
 
 
 @pytest.mark.parametrize("storage", NETWORKED, indirect=True)
 def test_the_doctor_finds_nothing_wrong(pair: list[Node], storage: Storage) -> None:
-    for looked in together(2, lambda n: command(storage, n, "registry.cli", "doctor")):
+    beside = [Operator.of(storage, number) for number in (0, 1)]
+    for looked in together(2, lambda number: beside[number].doctor()):
         assert looked.code == 0, looked.text
     urls = [argument for node in pair for argument in ("--url", node.url)]
-    asked = run([sys.executable, "-m", "registry.cli", "doctor", *urls], check=False)
+    asked = run([*REGISTRY, "doctor", *urls], check=False)
     assert asked.code == 0, asked.text

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from tests.nodes.conftest import Placing, command
+from tests.nodes.conftest import Placing
+from tests.nodes.operator import Operator
 from tests.support.nfs import NfsNodes
 
 
 def test_the_doctor_sees_two_machines_of_one_name(placing: Placing, nfs: NfsNodes) -> None:
     storage = placing("nfs")
     first, second = nfs.machines.all
-    assert "host name: No other machine" in command(storage, 0, "registry.cli", "doctor").stdout
+    assert "host name: No other machine" in Operator.of(storage, 0).doctor().stdout
     second.run("hostname", first.name)
     try:
-        looked = command(storage, 1, "registry.cli", "doctor")
+        looked = Operator.of(storage, 1).doctor()
     finally:
         second.run("hostname", second.name)
     assert looked.code == 1
