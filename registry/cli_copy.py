@@ -110,7 +110,8 @@ def _source(settings: Settings, path: Path) -> Driver:
         driver = look_at(settings)
         if not has_tree(driver):
             stop(
-                f"{path}: there is no registry in that storage; look at rootdirectory or bucket.", 2
+                f"{path}: nothing was ever pushed to that storage; look at rootdirectory or bucket.",
+                2,
             )
         return driver
     except DriverError as error:
@@ -121,9 +122,15 @@ def _target(settings: Settings, path: Path, *, dry_run: bool) -> Driver:
     from registry.drivers import look_at, make_driver
     from registry.remedies import explained
     from storage.driver import DriverError
+    from storage.drivers.memory import MemoryDriver
 
+    filesystem = settings.storage.filesystem
     try:
-        return look_at(settings) if dry_run else make_driver(settings)
+        if not dry_run:
+            return make_driver(settings)
+        if filesystem is not None and not os.path.exists(filesystem.rootdirectory):
+            return MemoryDriver()  # as empty as what is not there yet
+        return look_at(settings)
     except DriverError as error:
         stop(f"{path}: {explained(error, settings)}")
 

@@ -6,7 +6,6 @@ sentence at the start and not a failed push.
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
 
@@ -40,9 +39,10 @@ def make_driver(settings: Settings, *, readonly: bool = False, existing: bool = 
 
 
 def look_at(settings: Settings) -> Driver:
-    """A driver to read with, also where there is nothing yet. Writes nothing. Raises DriverError.
+    """A driver to read with, also where there is no tree yet. Writes nothing.
 
-    What is not there, or may not be read, is found when it is read.
+    Raises DriverError, also for a directory that is not there; what else may not be read is found when
+    it is read.
     """
     parameters = s3_settings(settings)
     if parameters is not None:
@@ -53,8 +53,8 @@ def look_at(settings: Settings) -> Driver:
         except ValueError as error:
             raise Unavailable(str(error)) from None
     filesystem = settings.storage.filesystem
-    if filesystem is None or not os.path.exists(filesystem.rootdirectory):
-        return MemoryDriver()  # as empty as what is not there
+    if filesystem is None:
+        return MemoryDriver()
     driver = FilesystemDriver(filesystem.rootdirectory)
     driver.prepare(readonly=True)
     return driver

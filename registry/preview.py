@@ -113,13 +113,6 @@ def _rights(settings: Settings) -> Iterator[Observation]:
     if filesystem is None:
         return
     root = str(filesystem.rootdirectory)
-    if not os.path.isdir(root):
-        yield problem(
-            "files",
-            f"{root} is no directory.",
-            "Mount the volume, or correct storage.filesystem.rootdirectory.",
-        )
-        return
     rights = survey_rights(root)
     user = f"{os.geteuid()}:{os.getegid()}"
     chown = f"Run as root: chown -R {user} {shlex.quote(root)}"

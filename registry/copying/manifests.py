@@ -36,7 +36,7 @@ def in_turn(work: Callable[[Digest], None], items: Iterable[Digest]) -> None:
 
 
 class Manifests:
-    """Thread-safe, but for bring_all()."""
+    """Thread-safe: that two bring one manifest at once changes nothing."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Manifests:
                 continue
             if digest in self.lost:
                 raise Lost(digest, f"it lists {digest}, which is lost: {self.lost[digest]}")
-            if digest in self._there.revisions or self._is_linked(digest):
+            if digest in self._there.revisions or self.is_linked(digest):
                 yield digest
 
     def _needed(self, manifest: Manifest) -> Iterator[Descriptor]:
@@ -194,7 +194,8 @@ class Manifests:
             reliance = self._guard.rely(relied)
         return reliance
 
-    def _is_linked(self, digest: Digest) -> bool:
+    def is_linked(self, digest: Digest) -> bool:
+        """At the source, now."""
         try:
             self._source.stat(layout.revision(self._name, digest))
         except ObjectNotFound:

@@ -156,7 +156,7 @@ class RepositoryCopy:
         manifests.bring_all([digest], in_turn)  # one that was pushed since the list
         if digest in manifests.lost:
             tagging.named.add(digest)
-            if self._is_linked(there, digest):
+            if manifests.is_linked(digest):
                 self._report.problem(
                     f"{there.name}:{tag} is left out: it needs {digest}, and {manifests.lost[digest]}."
                 )
@@ -197,13 +197,6 @@ class RepositoryCopy:
     def _named_before(self, there: Contents, tag: Tag, digest: Digest) -> bool:
         key = layout.tag_index(there.name, tag, digest)
         return digest in there.history_of(tag) or links.read(self._source, key) is not None
-
-    def _is_linked(self, there: Contents, digest: Digest) -> bool:
-        try:
-            self._source.stat(layout.revision(there.name, digest))
-        except ObjectNotFound:
-            return False
-        return True
 
     def _finish(self, there: Contents, here: Contents, *, whole: bool) -> None:
         """What is ours beside the tags, and a repository that has no manifest any more."""

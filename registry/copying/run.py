@@ -148,5 +148,8 @@ def _ignore(path: str) -> None:
 
 
 def has_tree(driver: Driver) -> bool:
-    """Whether there is a registry in this storage."""
-    return next(iter(driver.list(layout.ROOT)), None) is not None
+    """Whether anything was ever pushed to this storage."""
+    return any(
+        next(iter(driver.list(place)), None) is not None
+        for place in (layout.BLOBS, layout.REPOSITORIES)
+    )

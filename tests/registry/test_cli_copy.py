@@ -400,11 +400,14 @@ def test_what_cannot_be_copied_from_or_to(disks: tuple[Place, Place], tmp_path: 
     memory = tmp_path / "memory.yml"
     memory.write_text("version: 0.1\nstorage: inmemory\n")
     assert copy(Place(memory, source.driver), target).exit_code == 2
+    result = copy(source, target)
+    assert result.exit_code == 2
+    assert "nothing was ever pushed to that storage" in result.stderr
     assert source.root is not None
     shutil.rmtree(source.root)
     result = copy(source, target)
-    assert result.exit_code == 2
-    assert "there is no registry in that storage" in result.stderr
+    assert result.exit_code == 1
+    assert f"{source.root} is no directory. Mount the volume" in result.stderr
     wrong = tmp_path / "wrong.yml"
     wrong.write_text("version: 0.1\nstorage: {nothing: {}}\n")
     assert copy(Place(wrong, source.driver), target).exit_code == 2

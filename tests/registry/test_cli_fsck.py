@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from registry.cli import main
+from registry.cli_collector import main as registry_gc
 from storage import layout
 from storage.drivers.filesystem import FilesystemDriver
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName
+from tests.faults.mounts import mounted_readonly
 from tests.gc.shop import Shop
 
 Run = Callable[..., Result]
@@ -97,3 +101,17 @@ def test_a_wrong_configuration_is_2(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["fsck", str(config)])
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+
+
+def test_a_look_needs_no_right_to_write_and_leaves_no_trace(
+    run: Run, shop: Shop, tmp_path: Path
+) -> None:
+    """Nor does the collector's dry run."""
+    shutil.rmtree(tmp_path / "storage" / "docker/registry/v2/holdfast")
+    os.rename(tmp_path / "storage", tmp_path / "written")
+    before = sorted((tmp_path / "written").rglob("*"))
+    with mounted_readonly(tmp_path / "written", tmp_path / "storage"):
+        assert run().exit_code == 0
+        dry = CliRunner().invoke(registry_gc, [str(tmp_path / "config.yml"), "--dry-run"])
+        assert dry.exit_code == 0, dry.output
+    assert sorted((tmp_path / "written").rglob("*")) == before
