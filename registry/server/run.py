@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import math
 import os
@@ -75,6 +76,8 @@ class WorkerServer(uvicorn.Server):
         self._watch_certificate()
         if self._life is not None:
             asyncio.get_running_loop().add_reader(self._life, self._orphaned)
+        gc.collect()
+        gc.freeze()  # what has been made up to here stays, and need not be looked through again
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
