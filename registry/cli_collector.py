@@ -118,6 +118,11 @@ def _collecting(command: F) -> F:
                 help="Write metrics there, for node_exporter's textfile collector.",
             ),
             click.option(
+                "--every",
+                type=_Duration(),
+                help="Run again and again, so often; for containers, which have no cron.",
+            ),
+            click.option(
                 "--check-store",
                 is_flag=True,
                 help="Only try whether this storage keeps what collecting beside pushes rests on.",
@@ -147,8 +152,11 @@ def _collect(config: Path | None, **options: Any) -> None:
     if options["offline"] and options["now"]:
         raise click.UsageError("--offline removes at once already; leave --now out.")
     settings = load_settings(config)
-    from registry import collecting
+    from registry import collecting, recurring
 
+    interval = options["every"]
+    if interval is not None and interval < recurring.SHORTEST:
+        raise click.UsageError("--every takes at least 1s; once a day, 24h, is right for most.")
     wanted = collecting.Wanted(
         dry_run=options["dry_run"],
         offline=options["offline"],
@@ -163,12 +171,17 @@ def _collect(config: Path | None, **options: Any) -> None:
         as_json=options["output"] == "json",
         textfile=options["textfile"],
     )
-    if options["check_store"]:  # of one that is new, as a rule
-        with storage(settings) as driver:
-            sys.exit(collecting.check(driver))
-    with storage(settings, readonly=options["dry_run"], existing=True) as driver:
-        code = collecting.run(settings, driver, wanted)
-    sys.exit(code)
+
+    def once() -> int:
+        if options["check_store"]:  # of one that is new, as a rule
+            with storage(settings) as driver:
+                return collecting.check(driver)
+        with storage(settings, readonly=options["dry_run"], existing=True) as driver:
+            return collecting.run(settings, driver, wanted)
+
+    if interval is not None:
+        recurring.run_every(interval, once)
+    sys.exit(once())
 
 
 collect = main.command("collect")(FILE(_collecting(_collect)))

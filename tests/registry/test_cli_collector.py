@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from registry_gc.publishing import Publisher
 
 from registry.cli import main as registry
 from registry.cli_collector import main as registry_gc
+from registry.recurring import run_every
 from storage import layout
 from storage.driver import Child
 from storage.drivers.filesystem import FilesystemDriver
@@ -534,3 +536,56 @@ def test_what_is_needed_again_is_told(run: Run, config: Path, shop: Shop) -> Non
     shop.image("a", "2", b"one")
     report = json.loads(run(config, "--output", "json").stdout)
     assert (report["released"], report["waiting"]) == (1, 0)
+
+
+def test_again_and_again_until_it_is_told_to_stop(config: Path, shop: Shop, tmp_path: Path) -> None:
+    shop.image("a", "1", b"one")
+    command = [
+        sys.executable,
+        "-m",
+        "registry.cli",
+        "garbage-collect",
+        "--every",
+        "1s",
+        str(config),
+    ]
+    errors = tmp_path / "errors"
+    with errors.open("wb") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    assert process.stdout is not None
+    with process, process.stdout:
+        ends = (line for line in process.stdout if line.startswith("Run "))
+        runs = list(itertools.islice(ends, 2))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert len(runs) == 2
+    assert errors.read_text() == ""
+
+
+def test_a_run_that_fails_is_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends: Iterator[int | BaseException] = iter([3, 75, SystemExit(1), 0, 143])
+    pauses: list[float] = []
+    monkeypatch.setattr("registry.recurring.time.sleep", pauses.append)
+
+    def once() -> int:
+        end = next(ends)
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    with pytest.raises(SystemExit, match="143"):
+        run_every(3600, once)
+    assert len(pauses) == 4
+    assert all(3400 < pause < 3800 for pause in pauses)
+    assert re.findall(r"ended with (\d+); the next begins in", capsys.readouterr().err) == [
+        "3",
+        "1",
+    ]
+
+
+def test_an_interval_that_is_too_short(run: Run, config: Path) -> None:
+    result = run("--every", "10ms", config)
+    assert result.exit_code == 2
+    assert "at least 1s" in result.stderr
