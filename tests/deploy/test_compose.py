@@ -145,6 +145,7 @@ def single(docker: Docker, image: str, port: int, tmp_path: Path) -> Iterator[Cl
         started("down", "-v", "--timeout", "20")
 
 
+@pytest.mark.timeout(600)  # the first test that needs the image builds it
 def test_the_single_one_takes_an_image_and_gives_it_back(
     docker: Docker, single: Client, port: int, tmp_path: Path
 ) -> None:
