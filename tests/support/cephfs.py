@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +32,10 @@ def ceph_filesystem(config: Path) -> Iterator[tuple[Path, Path]]:
     with contextlib.ExitStack() as running:
         running.enter_context(daemon(directory, "mds", [mds, "-c", str(config), "-i", "a", "-f"]))
         _await_active(directory, asking)
-        mounts = directory / "mount-1", directory / "mount-2"
+        # Not where tests clean up: if they are killed, what is left there cannot be removed.
+        above = Path(tempfile.mkdtemp(prefix="holdfast-cephfs-"))
+        running.callback(shutil.rmtree, above, ignore_errors=True)
+        mounts = above / "mount-1", above / "mount-2"
         for mount in mounts:
             client = [fuse, "-c", str(config), "-n", f"client.{mount.name}", "-f", str(mount)]
             running.enter_context(_mounted(directory, mount, client))

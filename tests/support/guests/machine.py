@@ -112,7 +112,12 @@ def _boot(
     ]
     with (directory / f"{guest.name}.log").open("wb") as output:
         process = subprocess.Popen(
-            [program("setpriv"), "--pdeathsig", "KILL", "--", *guest.network.inside(*command)],
+            [
+                *(program("setpriv"), "--pdeathsig", "KILL", "--"),
+                # It is several processes, of which the end of the first would leave some.
+                *(program("unshare"), "--pid", "--fork", "--kill-child=KILL", "--"),
+                *guest.network.inside(*command),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
