@@ -52,6 +52,14 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def patient(tmp_path: Path) -> Path:
+    """The configuration of who puts something back, which may take its time on a busy machine."""
+    path = tmp_path / "patient.yml"
+    path.write_text(f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/storage}}}}\n")
+    return path
+
+
+@pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     for name in [name for name in os.environ if name.startswith("REGISTRY_")]:
         monkeypatch.delenv(name)
@@ -204,19 +212,19 @@ def test_explain_says_when_garbage_goes(run: Run, config: Path, shop: Shop) -> N
     assert "in 168.0 hours" in text
 
 
-def test_undo(run: Run, config: Path, shop: Shop) -> None:
+def test_undo(run: Run, patient: Path, shop: Shop) -> None:
     first = shop.image("a", "1", b"one")
     second = shop.image("a", "1", b"two")
-    history = run("history", "a:1", "--config", config).stdout.splitlines()
+    history = run("history", "a:1", "--config", patient).stdout.splitlines()
     assert [line.split("  ")[1:] for line in history] == [
         [str(second), "current"],
         [str(first)],
     ]
-    assert run("rollback", "a:1", first, "-c", config, command=registry).exit_code == 0
+    assert run("rollback", "a:1", first, "-c", patient, command=registry).exit_code == 0
     assert shop.repository("a").tags.current(Tag("1")) == first
     shop.repository("a").tags.delete(Tag("1"))
-    assert "by request" in run("runs", "--config", config).stdout
-    result = run("restore", "a:1", "--config", config)
+    assert "by request" in run("runs", "--config", patient).stdout
+    result = run("restore", "a:1", "--config", patient)
     assert result.exit_code == 0
     assert "a:1 is restored." in result.stdout
     assert shop.repository("a").tags.current(Tag("1")) == first
@@ -229,13 +237,15 @@ def test_restore_of_what_was_never_removed(run: Run, config: Path, shop: Shop) -
     assert "no such removal" in result.stderr
 
 
-def test_what_a_run_removed_is_restored_by_its_name(run: Run, config: Path, shop: Shop) -> None:
+def test_what_a_run_removed_is_restored_by_its_name(
+    run: Run, config: Path, patient: Path, shop: Shop
+) -> None:
     shop.image("a", "1", b"one")
     untagged = shop.image("a", None, b"two")
     report = json.loads(run(config, "--now", "-m", "--output", "json").stdout)
     assert report["manifests_removed"] == 1
     assert not shop.pulls("a", untagged)
-    assert run("restore", "--run", report["run"], "--config", config).exit_code == 0
+    assert run("restore", "--run", report["run"], "--config", patient).exit_code == 0
     assert shop.pulls("a", untagged)
 
 
