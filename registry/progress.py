@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from typing import Final
+from typing import TYPE_CHECKING
 
-import click
-
-_EVERY: Final = 0.2
-"""Seconds."""
-_WIDTH: Final = 30
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class ProgressLine:
@@ -17,20 +13,41 @@ class ProgressLine:
 
     def __init__(self, *, show: bool) -> None:
         self._show = show
-        self._told = float("-inf")
+        self._bars: Progress | None = None
+        self._task: TaskID | None = None
         self._stage = ""
 
     def __call__(self, stage: str, count: int, part: float | None = None) -> None:
         """`part`, from 0 to 1, is how much of the stage is done, where that is known."""
-        now = time.monotonic()
-        if not self._show or (stage == self._stage and now - self._told < _EVERY):
+        if not self._show:
             return
-        self._told, self._stage = now, stage
-        bar = ""
-        if part is not None:
-            bar = f"[{'#' * round(part * _WIDTH):<{_WIDTH}}] {part:4.0%}  "
-        click.echo(f"\r{bar}{count} {stage}\033[K", nl=False, err=True)
+        if self._bars is None or self._task is None:
+            self._bars = _bars()
+            self._task = self._bars.add_task("")
+            self._bars.start()
+        self._bars.update(
+            self._task,
+            description=f"{count} {stage}",
+            completed=part or 0.0,
+            total=None if part is None else 1.0,
+            refresh=stage != self._stage,
+        )
+        self._stage = stage
 
     def clear(self) -> None:
-        if self._stage:
-            click.echo("\r\033[K", nl=False, err=True)
+        if self._bars is not None:
+            self._bars.stop()
+
+
+def _bars() -> Progress:
+    # Runs from cron need none of it, and it takes a tenth of a second to import.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    return Progress(
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -55,7 +55,9 @@ def config(tmp_path: Path) -> Path:
 def patient(tmp_path: Path) -> Path:
     """The configuration of who puts something back, which may take its time on a busy machine."""
     path = tmp_path / "patient.yml"
-    path.write_text(f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/storage}}}}\n")
+    path.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/storage}}}}\n"
+    )
     return path
 
 
@@ -517,8 +519,9 @@ def test_a_terminal_sees_how_far_it_is(config: Path, shop: Shop) -> None:
     os.close(ours)
     assert "1 seconds to wait for pushes that are under way" in shown
     assert "0 repositories" in shown
-    assert re.search(r"\[#* +\] +\d+%  \d+ blobs", shown)
-    assert shown.endswith("\r\x1b[K"), "the line is gone when the report comes"
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    assert re.search(r"━+ +\d+% \d+ blobs", plain)
+    assert shown.rstrip("\r\n").endswith("\x1b[2K"), "the line is gone when the report comes"
     assert "\x1b" not in done.stdout
 
 
