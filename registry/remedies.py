@@ -29,8 +29,7 @@ def explained(error: Exception, settings: Settings) -> str:
     cause = _of_system(error)
     filesystem = settings.storage.filesystem
     if cause is None or filesystem is None:
-        driver = error.__cause__ if isinstance(error.__cause__, DriverError) else error
-        return f"The storage cannot be used: {' '.join(str(driver).split())}"
+        return _as_told(error)
     root = str(filesystem.rootdirectory)
     path = cause.filename if isinstance(cause.filename, str) else root
     if cause.errno in _FORBIDDEN:
@@ -47,7 +46,12 @@ def explained(error: Exception, settings: Settings) -> str:
             f"The storage cannot be used: {path} is no directory. Mount the volume, or correct "
             "storage.filesystem.rootdirectory."
         )
-    return f"The storage cannot be used: {path}: {cause.strerror}."
+    return _as_told(error)
+
+
+def _as_told(error: Exception) -> str:
+    driver = error.__cause__ if isinstance(error.__cause__, DriverError) else error
+    return f"The storage cannot be used: {' '.join(str(driver).split())}"
 
 
 def foreign(settings: Settings) -> str | None:

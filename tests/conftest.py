@@ -6,6 +6,7 @@ directories.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from tests.support.ceph import Gateway, ceph_gateway
 from tests.support.cephfs import ceph_filesystem
 from tests.support.nfs import NfsNodes, nfs_nodes
 from tests.support.s3 import S3Store, rclone_server
+
+# Who runs the tests in the background of a script has Ctrl-C ignored, in what they start as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
