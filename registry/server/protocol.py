@@ -191,6 +191,7 @@ class Connection(Receiving):
             if not body.received and not self._current.answering:
                 self.out.write(_CONTINUE)
         self.read_deadline = self.loop.time() + self._context.settings.body_timeout
+        self.body_taken()  # the window may have grown since reading was paused
 
     def common_headers(self) -> bytes:
         return self._context.common(self._server_state.default_headers)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.bench.calls import Calls, Counting, counting, parse
@@ -70,6 +71,8 @@ def scene(directory: Path, images: int = 0, slowed: str = "") -> Iterator[Scene]
             push_put(wire, REPOSITORY, layer)
             push_put(wire, REPOSITORY, small)
             push_manifest(wire, REPOSITORY, TAG, manifest, digest)
+        # The first figures make the files of the metrics, whenever their second has come.
+        httpx.get(f"{server.server.url}/metrics").raise_for_status()
         yield Scene(server, layer, small, manifest, digest)
 
 

@@ -94,11 +94,33 @@ async def held(scope: Scope, receive: Receive, send: Send) -> None:
 gate: queue.Queue[None] = queue.Queue()
 
 
+async def growing(scope: Scope, _receive: Receive, send: Send) -> None:
+    """A window that is full, and then larger, as that of an upload beside which others have ended."""
+    body = scope["extensions"]["holdfast.body"]
+    body.window = 10_000
+    while not body.full:
+        await asyncio.sleep(0.01)
+    body.window = body.batch = 200_000
+    size = 0
+    while pieces := await body.read(1 << 20):
+        size += sum(map(len, pieces))
+    await say(send, 200, b"%d" % size)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
     handlers = {
         f"/{handler.__name__}": handler
-        for handler in (read, received, interrupted, swallowing, disconnected, unread, held)
+        for handler in (
+            read,
+            received,
+            interrupted,
+            swallowing,
+            disconnected,
+            unread,
+            held,
+            growing,
+        )
     }
     with running(routed(handlers), body_timeout=0.4) as worker:
         yield worker
@@ -300,3 +322,15 @@ def test_the_answer_can_be_read_while_the_body_is_still_sent(client: Client) -> 
     for _ in range(128):
         client.say(bytes(65536))
     assert client.answer().status == 401
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_window_that_grows_while_it_is_full_is_filled(client: Client, chunked: bool) -> None:
+    size = 1_000_000
+    if chunked:
+        client.say(b"PUT /growing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.say((b"%x\r\n" % 50_000 + bytes(50_000) + b"\r\n") * 20 + b"0\r\n\r\n")
+    else:
+        client.say(b"PUT /growing HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+        client.say(bytes(size))
+    assert client.answer().body == b"%d" % size
