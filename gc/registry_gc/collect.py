@@ -124,7 +124,7 @@ class _Run:
             for number in range(2 if self._options.again else 1):
                 self._sweep.wait()
                 self._pass(last=number == self._options.again)
-        except BaseException:
+        except BaseException:  # however a run ends, the next one need not wait for it
             self._hand_over()
             raise
         oldest = min(self._oldest, store_time(self._driver))

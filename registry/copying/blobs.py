@@ -116,7 +116,7 @@ class Blobs:
                         raise self._rot(digest, found)
                     writer.sync()
                     writer.publish(final)
-            except BaseException:
+            except BaseException:  # Ctrl-C, too, leaves no half of a blob behind
                 self._clear(staging)
                 raise
             self._confirm(digest, reader.info.size)

@@ -74,7 +74,7 @@ class Crew:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: else the threads would finish all that is waiting
             self.stop.set()
             for future in pending:
                 future.cancel()
