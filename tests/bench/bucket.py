@@ -37,7 +37,8 @@ REPOSITORIES = 25
 """Among which the images are spread."""
 SETTLE = 3.0
 """Seconds: longer than any deletion is put off."""
-WARMING = 6
+WARMING = 16
+"""Pushes before the first sample: each worker is to have seen how the store makes copies."""
 WARMING_SIZE = 24 * MIB
 GB = 1e9
 
