@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,9 @@ EMPTY = "application/vnd.oci.empty.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 FRESH_CONNECTIONS = 10
 """So many that connections of their own reach each of two workers, but for one time in a thousand."""
+
+TRUST = ssl.create_default_context()
+"""Read once: there may be a client for each of a hundred threads."""
 
 
 def digest_of(data: bytes, algorithm: str = "sha256") -> str:
@@ -129,13 +133,24 @@ class Registry:
     Locations are two uploads from then on; only the process that ended it knows that it has ended; what
     a failed closing request brought is lost; and a deleted manifest can be pulled by digest for a while.
     """
-    http: httpx.Client = field(init=False)
+    _clients: dict[int, httpx.Client] = field(init=False, default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+    @property
+    def http(self) -> httpx.Client:
+        """That of this thread alone, or of one that has ended before.
+
+        A client that threads share closes idle connections without a lock, now and then one that another
+        thread has just been given. The number of its descriptor is soon that of another connection, and
+        then poll() waits there, until the time is over, for an answer that has long come.
+        """
+        thread = threading.get_ident()
+        if thread not in self._clients:
+            self._clients[thread] = httpx.Client(base_url=self.url, timeout=60, verify=TRUST)
+        return self._clients[thread]
 
     def close(self) -> None:
-        self.http.close()
+        for client in self._clients.values():
+            client.close()
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Behind a balancer, Location has to lead there; without that it is what a node alone says."""
