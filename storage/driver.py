@@ -28,11 +28,11 @@ Their text is for the log: it may name keys and causes, so it is never sent to a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 
 class DriverError(Exception):
@@ -97,12 +97,16 @@ class ObjectInfo:
     modified: float  # seconds since the epoch, by the store's clock
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(NamedTuple):
     """One name directly below a prefix: an object, or a prefix of further keys."""
 
     name: str
     is_prefix: bool
+
+
+def any_listed(driver: Driver, prefix: str) -> bool:
+    """For drivers that know no faster way to has_children()."""
+    return next(iter(driver.list(prefix)), None) is not None
 
 
 def leaves_by_walking(driver: Driver, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
@@ -260,6 +264,16 @@ class Driver(Protocol):
         an empty iterator, never ObjectNotFound. `prefix` "" is the root. A temporary file of the
         driver, and names that are not a key component, never appear. A prefix may still be listed
         when its last object is gone, until delete_tree() or prune().
+        """
+
+    def has_children(self, prefix: str) -> bool:
+        """Whether list(prefix) has a name; cheaper than a list where the driver can tell it from less."""
+
+    def edition(self, prefix: str) -> Hashable | None:
+        """Changes whenever a name comes or goes directly below `prefix`, or prune() could not remove one.
+
+        So what was listed after it was asked for is the list for as long as it is the same. None where
+        the driver cannot tell, or not yet: the last change is too young to be told from the next.
         """
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:

@@ -18,7 +18,7 @@ log = logging.getLogger("holdfast.storage")
 
 def exists(driver: Driver, name: RepositoryName) -> bool:
     """Whether `name` is a repository: whether it ever had a manifest."""
-    return next(iter(driver.list(layout.manifests(name))), None) is not None
+    return driver.has_children(layout.manifests(name))
 
 
 def keep(driver: Driver, name: RepositoryName) -> None:

@@ -12,7 +12,7 @@ pulled through this one. What this process deletes it forgets at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,6 +178,12 @@ class RememberingDriver:
     def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
         return self._inner.list(prefix, after=after)
 
+    def has_children(self, prefix: str) -> bool:
+        return self._inner.has_children(prefix)
+
+    def edition(self, prefix: str) -> Hashable | None:
+        return self._inner.edition(prefix)
+
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return self._inner.walk(prefix)
 
@@ -248,6 +254,9 @@ class _Immediate(_Lookups):
         raise WouldBlock(key)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
+        raise WouldBlock(prefix)
+
+    def has_children(self, prefix: str) -> bool:
         raise WouldBlock(prefix)
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:

@@ -18,6 +18,7 @@ from storage.model.reference import RepositoryName, Tag
 from storage.presence import exists
 from storage.remembered import Memory, RememberingDriver, Staleness
 from storage.requirements import Requirements
+from storage.tag_lists import TagLists
 from storage.tags import Tags
 from storage.translation import translated
 from storage.uploads import Uploads, ended_uploads
@@ -49,6 +50,7 @@ class Store:
             MANIFEST_CACHE_BYTES, lambda stored: len(stored.content) + 500, observe_cache
         )
         self.blob_memory = BlobMemory()
+        self.tag_lists = TagLists()
         self.ended_uploads = ended_uploads()
         self.immediate_driver = immediate = driver.immediate()
         self._repositories = self._over(driver)
@@ -101,7 +103,7 @@ class Repository:
 
     @cached_property
     def tags(self) -> Tags:
-        return Tags(self._driver, self.name)
+        return Tags(self._driver, self.name, self._store.tag_lists)
 
     @cached_property
     def manifests(self) -> Manifests:

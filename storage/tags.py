@@ -9,7 +9,9 @@ among any number of nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import islice
 
 from storage import layout, links
 from storage.collection import journal
@@ -17,9 +19,10 @@ from storage.collection.journal import Removal
 from storage.driver import ANYTHING, Anything, Conflict, Driver, ObjectNotFound
 from storage.expectation import Expectation, described, holds
 from storage.model.digest import Digest
-from storage.model.errors import ManifestUnknown, PreconditionFailed, TagInvalid, Unavailable
+from storage.model.errors import ManifestUnknown, PreconditionFailed, Unavailable
 from storage.model.reference import RepositoryName, Tag
 from storage.presence import keep
+from storage.tag_lists import TagLists, scan
 from storage.tag_pages import page
 from storage.translation import translated
 
@@ -34,7 +37,9 @@ def unknown(tag: Tag) -> ManifestUnknown:
 
 
 class Tags:
-    def __init__(self, driver: Driver, name: RepositoryName) -> None:
+    def __init__(self, driver: Driver, name: RepositoryName, lists: TagLists | None = None) -> None:
+        """With `lists`, list() looks again only at what may have changed."""
+        self._lists = lists
         self._driver = driver
         self._name = name
 
@@ -119,7 +124,7 @@ class Tags:
 
     def delete_pointing_to(self, digest: Digest) -> None:
         """Delete every tag that names `digest`; one that moves meanwhile is left alone."""
-        for tag in self._names():
+        for tag in scan(self._driver, self._name).names:
             key = layout.tag_current(self._name, tag)
             content = self._content(key)
             if content is None or links.parse(content, key) != digest:
@@ -136,28 +141,32 @@ class Tags:
         """Tags in byte order after `after`, at most `limit`, and whether there are more."""
         if self._driver.remote:
             return page(self._driver, layout.tags(self._name), after=after, limit=limit)
+        lists = self._lists
+        listed = (
+            scan(self._driver, self._name) if lists is None else lists.of(self._driver, self._name)
+        )
         exists: dict[Digest, bool] = {}
         found: list[Tag] = []
-        for tag in sorted(tag for tag in self._names() if tag.value > after):
-            digest = self.current(tag)
-            if digest is None:
-                continue
-            if digest not in exists:
-                revision = layout.revision(self._name, digest)
-                exists[digest] = links.read(self._driver, revision) is not None
-            if not exists[digest]:
-                continue
-            if limit is not None and len(found) == limit:
+        start = bisect_right(listed.names, after, key=lambda tag: tag.value) if after else 0
+        for tag in islice(listed.names, start, None):
+            if tag.value not in listed.known:
+                if not self._names_a_manifest(tag, exists):
+                    continue
+                listed.known.add(tag.value)
+            if len(found) == limit:
                 return found, True
             found.append(tag)
         return found, False
 
-    def _names(self) -> Iterator[Tag]:
-        for child in self._driver.list(layout.tags(self._name)):
-            try:
-                yield Tag(child.name)
-            except TagInvalid:
-                continue
+    def _names_a_manifest(self, tag: Tag, exists: dict[Digest, bool]) -> bool:
+        """`exists` is what is known of manifests already, and learns of this one."""
+        digest = self.current(tag)
+        if digest is None:
+            return False
+        if digest not in exists:
+            revision = layout.revision(self._name, digest)
+            exists[digest] = links.read(self._driver, revision) is not None
+        return exists[digest]
 
     def _record(self, tag: Tag, digest: Digest | None) -> None:
         if digest is not None:

@@ -28,7 +28,7 @@ async def get(call: Call) -> Response:
     headers = {}
     if more:
         headers = next_page(call.services.links.path("/v2/_catalog"), last=str(names[-1]), n=size)
-    return JSONResponse({"repositories": [str(name) for name in names]}, headers=headers)
+    return JSONResponse({"repositories": [name.value for name in names]}, headers=headers)
 
 
 def _shown(call: Call) -> Callable[[RepositoryName], bool] | None:

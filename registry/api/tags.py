@@ -24,7 +24,7 @@ async def get(call: Call) -> Response:
     if more:
         path = call.services.links.path(f"/v2/{repository.name}/tags/list")
         headers = next_page(path, last=str(tags[-1]), n=size)
-    content = {"name": str(repository.name), "tags": [str(tag) for tag in tags]}
+    content = {"name": str(repository.name), "tags": [tag.value for tag in tags]}
     return JSONResponse(content, headers=headers)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 
 from storage.driver import (
@@ -28,7 +28,7 @@ from storage.drivers.discarding import TrashedFiles
 from storage.drivers.growing import GrowingFile, open_growing_file
 from storage.drivers.locks import Stripes
 from storage.drivers.posix import sync_directories, system_errors
-from storage.drivers.reading import FileReader
+from storage.drivers.reading import PAGE, FileReader, read_page
 from storage.drivers.tree import Tree
 
 
@@ -71,6 +71,10 @@ class FilesystemDriver:
         return ObjectInfo(key, status.st_size, status.st_mtime)
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        if self._tree.local and not offset and length is not None and length <= PAGE:
+            path = self._tree.path(key)
+            with system_errors("read", key, reading=True):
+                return read_page(self._tree, path, length)
         reader = self.open(key)
         try:
             return reader.read_at(offset, reader.info.size if length is None else length)
@@ -123,6 +127,14 @@ class FilesystemDriver:
         if after:
             found = [child for child in found if f"{child.name}/" > f"{after}/"]
         return iter(sorted(found, key=lambda child: f"{child.name}/"))
+
+    def has_children(self, prefix: str) -> bool:
+        directory = self._directory(prefix)
+        with system_errors("list", prefix):
+            return walking.has_children(self._tree, directory)
+
+    def edition(self, prefix: str) -> Hashable | None:
+        return walking.edition(self._directory(prefix)) if self._tree.local else None
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return walking.walk(self._tree, self._directory(prefix), prefix)

@@ -24,6 +24,7 @@ from storage.driver import (
     Reader,
     Unavailable,
     Void,
+    any_listed,
     check_key,
     leaves_by_walking,
 )
@@ -210,6 +211,12 @@ class MemoryDriver:
                     found[name] = found.get(name, False) or bool(slash)
         names = sorted(found, key=lambda name: f"{name}/")
         return iter([Child(n, found[n]) for n in names if not after or f"{n}/" > f"{after}/"])
+
+    def has_children(self, prefix: str) -> bool:
+        return any_listed(self, prefix)
+
+    def edition(self, prefix: str) -> None:
+        """Nothing tells."""
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         start = _below(prefix)

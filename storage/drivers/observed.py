@@ -10,7 +10,7 @@ It changes nothing else: every promise of `storage/driver.py` holds if it holds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -89,6 +89,12 @@ class ObservedDriver:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
         return _listed(self._record, "list", self._inner.list, prefix, after=after)
+
+    def has_children(self, prefix: str) -> bool:
+        return _timed(self._record, "list", self._inner.has_children, prefix)
+
+    def edition(self, prefix: str) -> Hashable | None:
+        return self._inner.edition(prefix)
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return _listed(self._record, "walk", self._inner.walk, prefix)

@@ -21,6 +21,7 @@ import stat
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import TypeVar
 
 from storage.driver import InvalidKey, Unavailable, check_key
@@ -51,6 +52,9 @@ class Tree:
         self.own = (self.temporary, self.locks)  # never listed, never removed
         self.prepared = False
         self.local = False  # prepare() finds out
+        self.above_own = frozenset(
+            str(above) for own in self.own for above in PurePath(own).parents
+        )
         self._within = tuple(f"{directory}/" for directory in self.own)
 
     def path(self, key: str) -> str:

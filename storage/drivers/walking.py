@@ -12,7 +12,9 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
+from typing import Final
 
 from storage.driver import Child, ObjectInfo
 from storage.drivers.posix import sync_directories, system_errors
@@ -25,17 +27,46 @@ _LITTER = re.compile(
     r"|.+\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\.tmp",
     re.ASCII,
 )
+_SECOND: Final = 1_000_000_000
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _IN_USE = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY})
 
 
 def children(tree: Tree, directory: str) -> list[Child]:
-    found = []
-    for entry in tree.entries(directory):
-        is_directory = entry.is_dir()
-        if _has_key(tree, entry, is_directory=is_directory):
-            found.append(Child(entry.name, is_directory))
-    return found
+    entries = [(entry, entry.is_dir()) for entry in tree.entries(directory)]
+    return [
+        Child(entry.name, is_directory)
+        for entry, is_directory in entries
+        if _has_key(tree, entry, is_directory=is_directory)
+    ]
+
+
+def has_children(tree: Tree, directory: str) -> bool:
+    """Each directory in it is a link to it, where links are counted: that saves opening it.
+
+    Not where a server is behind, whose count may be old, nor above what is never listed.
+    """
+    if tree.local and directory not in tree.above_own:
+        try:
+            if os.stat(directory).st_nlink > 2:
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return bool(children(tree, directory))
+
+
+def edition(directory: str) -> tuple[int, int, int] | None:
+    """By the time of its last change, which nobody can set: only where no server is behind."""
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return None
+    changed = status.st_ctime_ns
+    # The kernel's clock ticks every 10 ms at the latest, an old filesystem's every second.
+    tick = _SECOND // 50 if changed % _SECOND else _SECOND
+    if time.time_ns() - changed < 2 * tick:
+        return None
+    return status.st_dev, status.st_ino, changed
 
 
 def walk(tree: Tree, directory: str, prefix: str) -> Iterator[ObjectInfo]:
@@ -106,7 +137,10 @@ def remove(tree: Tree, directory: str) -> None:
 
 
 def prune(tree: Tree, directory: str) -> None:
-    """Remove the empty directories at and below `directory`, if they let themselves be removed."""
+    """Remove the empty directories at and below `directory`, if they let themselves be removed.
+
+    If it stays, the one above gets another edition all the same.
+    """
     directories = [directory]
     with contextlib.suppress(OSError):  # best effort, as the contract says
         for above in directories:
@@ -118,6 +152,9 @@ def prune(tree: Tree, directory: str) -> None:
     for each in reversed(directories):
         with contextlib.suppress(OSError):
             os.rmdir(each)
+    with contextlib.suppress(OSError):
+        if os.path.lexists(directory):
+            os.utime(os.path.dirname(directory))
 
 
 def _has_key(tree: Tree, entry: os.DirEntry[str], *, is_directory: bool) -> bool:

@@ -33,6 +33,7 @@ from storage.driver import (
     ObjectInfo,
     Reader,
     Writer,
+    any_listed,
     leaves_by_walking,
 )
 
@@ -218,6 +219,12 @@ class FaultyDriver:
         """A fault after the step strikes when the last name has been given out; so for walk()."""
         call = self._begin("list", prefix)
         return self._to_the_end(call, self._inner.list(prefix, after=after))
+
+    def has_children(self, prefix: str) -> bool:
+        return any_listed(self, prefix)
+
+    def edition(self, prefix: str) -> None:
+        """Nothing tells."""
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         call = self._begin("walk", prefix)

@@ -615,6 +615,32 @@ class DriverContract:
     def test_an_empty_store_lists_no_objects(self, driver: Driver) -> None:
         assert keys_below(driver, "") == []
 
+    def test_whether_anything_is_below(self, driver: Driver) -> None:
+        driver.write("a/object", b"x")
+        driver.write("a/below/object", b"x")
+        for prefix in ("", "a", "a/below"):
+            assert driver.has_children(prefix)
+        for prefix in ("absent", "a/absent", "a/object", "a/object/below"):
+            assert not driver.has_children(prefix)
+        driver.delete_tree("a/below")
+        driver.delete("a/object")
+        driver.prune("a")
+        assert not driver.has_children("a")
+
+    def test_an_edition_is_of_the_names(self, driver: Driver) -> None:
+        """Asked at any time: a driver may say nothing, but never the same of other names."""
+        seen: dict[object, list[str]] = {}
+        for number in range(12):
+            driver.write(f"a/{number % 7}/link", b"x")
+            if number % 3 == 0:
+                driver.delete(f"a/{number % 7}/link")
+                driver.prune(f"a/{number % 7}")
+            edition = driver.edition("a")
+            listed = names(driver, "a")
+            if edition is not None:
+                assert seen.setdefault(edition, listed) == listed
+            time.sleep(0.015 * (number % 4))  # so that some have an edition, and some not yet
+
     def test_names_that_prefix_each_other(self, driver: Driver) -> None:
         for name in ("1", "10", "1-0", "1.0", "1_0", "2", "1A"):
             driver.write(f"tags/{name}/link", name.encode())

@@ -33,6 +33,7 @@ from tests.storage.driver_contract import (
     opened,
     publish,
 )
+from tests.storage.editions import settled
 
 TMP = "docker/registry/v2/holdfast/tmp"
 LOCKS = "docker/registry/v2/holdfast/locks"
@@ -61,6 +62,30 @@ class TestFilesystemDriver(DriverContract):
         yield driver
         assert os.listdir(tmp_path / "root" / TMP) == []
         assert descriptors_below(tmp_path) == []
+
+
+def test_an_edition_changes_with_the_names_and_not_with_what_is_below_them(
+    driver: FilesystemDriver,
+) -> None:
+    driver.write("a/1/link", b"x")
+    first = settled(driver, "a")
+    driver.write("a/1/link", b"y")
+    driver.write("a/1/other", b"y")
+    assert driver.edition("a") == first
+    driver.write("a/2/link", b"x")
+    second = settled(driver, "a")
+    driver.delete_tree("a/2")
+    third = settled(driver, "a")
+    driver.prune("a/1")
+    assert len({first, second, third, settled(driver, "a")}) == 4
+    assert driver.edition("absent") is None
+
+
+def test_a_filesystem_of_a_server_has_no_editions(driver: FilesystemDriver) -> None:
+    driver.write("a/1/link", b"x")
+    settled(driver, "a")
+    driver._tree.local = False
+    assert driver.edition("a") is None
 
 
 @pytest.fixture

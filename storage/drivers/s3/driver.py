@@ -13,6 +13,7 @@ from storage.driver import (
     ObjectNotFound,
     Reader,
     Unavailable,
+    any_listed,
     check_key,
     leaves_by_walking,
 )
@@ -77,6 +78,12 @@ class S3Driver:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
         return listing.children(self._bucket, _below(prefix), after, self._workshop.collector)
+
+    def has_children(self, prefix: str) -> bool:
+        return any_listed(self, prefix)
+
+    def edition(self, prefix: str) -> None:
+        """Nothing tells."""
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return listing.walk(self._bucket, _below(prefix), self._workshop.collector)
