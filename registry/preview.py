@@ -24,10 +24,10 @@ from registry_gc.spill import SHARDS
 
 from registry.config import Loaded, Settings
 from registry.drivers import look_at
+from registry.listener import tls_settings
 from registry.remedies import explained
 from registry.rights import survey_rights
 from registry.server.tls import CannotSecure, context
-from registry.wiring import tls_settings
 from storage import layout
 from storage.driver import Driver, DriverError
 from storage.examination import Observation, problem, warning, well

@@ -1,6 +1,6 @@
 """A registry in this process, whole but for the socket, over whatever driver a test brings.
 
-The application, the middleware and the threads are those of `registry/wiring.py`. What is left out is
+The application, the middleware and the threads are those of `registry/worker.py`. What is left out is
 the HTTP server, so a request is one call and costs a millisecond; thousands of cases are affordable.
 """
 

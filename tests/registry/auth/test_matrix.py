@@ -26,7 +26,7 @@ from registry.drivers import make_driver
 from registry.middleware import Observe
 from registry.parsing import Kind
 from registry.server.lifecycle import Lifecycle
-from registry.wiring import _Worker
+from registry.worker import Worker
 from tests.support.registry import Registry, digest_of
 from tests.support.servers import holdfast
 
@@ -101,7 +101,7 @@ def test_every_route_is_declared(tmp_path: Path) -> None:
     }
     (tmp_path / "config.yml").write_text(yaml.safe_dump(settings))
     loaded = load(tmp_path / "config.yml", {}).settings
-    app = _Worker(loaded, make_driver(loaded), b"secret", Lifecycle(0)).app()
+    app = Worker(loaded, make_driver(loaded), b"secret", Lifecycle(0)).app()
     assert isinstance(app, Observe)
     inner = app._app
     assert isinstance(inner, Application)

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 
 from registry.config import load
+from registry.listener import tls_settings
 from registry.server.settings import TLSSettings
-from registry.wiring import tls_settings
 from tests.support.certificates import Authority
 from tests.support.clients import wait_for
 from tests.support.servers import holdfast
