@@ -37,18 +37,21 @@ def write(directory: Path, results: Sequence[Result], caption: str, peer: str) -
 def bars(results: Sequence[Result], caption: str, peer: str) -> str:
     """Ours as a part of the peer's, which is the whole width; a mark where the floor is."""
     full = _WIDTH - _LABELS - _ROOM
-    shown = [result for result in results if result.row.figure in _CHARTED]
-    most = max(1.0, *(result.ratio(result.row.figure).median for result in shown))
+    shown = [
+        (result, spread.median)
+        for result in results
+        if result.row.figure in _CHARTED and (spread := result.ratio(result.row.figure))
+    ]
+    most = max([1.0, *(ratio for _, ratio in shown)])
     unit = full / most
     parts = [
         _text(_LABELS, 18, f"{peer} = 1; shorter is better", anchor="start", colour=_PEER),
         f'<rect x="{_LABELS + unit - 1:.1f}" y="26" width="2" '
         f'height="{len(shown) * _LINE}" fill="{_PEER}"/>',
     ]
-    for number, result in enumerate(shown):
+    for number, (result, ratio) in enumerate(shown):
         figure = result.row.figure
         top = 30 + number * _LINE
-        ratio = result.ratio(figure).median
         parts.append(_text(_LABELS - 10, top + 13, _label(result), anchor="end"))
         parts.append(_bar(top, ratio * unit, _OURS))
         parts.append(_text(_LABELS + ratio * unit + 6, top + 13, f"{ratio:.2f}", anchor="start"))
@@ -57,7 +60,7 @@ def bars(results: Sequence[Result], caption: str, peer: str) -> str:
             at = _LABELS + unit * floor.median / result.values(figure)[1].median
             parts.append(f'<rect x="{at:.1f}" y="{top}" width="3" height="18" fill="{_FLOOR}"/>')
     bottom = 30 + len(shown) * _LINE
-    if any(result.floors for result in shown):
+    if any(result.floors for result, _ in shown):
         note = "| what nginx needs for the same bytes, or SHA-256 and a write"
         parts.append(_text(_LABELS, bottom + 18, note, anchor="start", colour=_FLOOR))
     parts.append(_text(10, bottom + 42, caption, anchor="start", colour=_INK, size=10))

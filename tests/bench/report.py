@@ -105,13 +105,14 @@ def _lines(result: Result) -> list[list[str]]:
     lines = []
     for number, (figure, target) in enumerate(result.figures()):
         ours, peer = result.values(figure)
+        ratio = result.ratio(figure)
         lines.append(
             [
                 "" if number else row.title,
                 _figure_name(figure, row.unit),
                 _spread(ours),
                 _spread(peer),
-                _spread(result.ratio(figure)),
+                _spread(ratio) if ratio else "",
                 _floor(result, figure),
                 *(["", ""] if number else beside),
                 _target(result, figure, target),
@@ -186,10 +187,11 @@ def _row_document(result: Result) -> dict[str, object]:
     shown = [Figure.CPU, Figure.WALL, Figure.MEMORY, *(figure for figure, _ in row.further)]
     for figure in dict.fromkeys(shown):
         ours, peer = result.values(figure)
+        ratio = result.ratio(figure)
         document[figure.value] = {
             "ours": asdict(ours),
             "peer": asdict(peer),
-            "ratio": asdict(result.ratio(figure)),
+            "ratio": asdict(ratio) if ratio else None,
         }
     if row.floor is not None:
         document["floor"] = {

@@ -53,9 +53,12 @@ class Result:
             Spread.of([sample.value(figure) for sample in peers]),
         )
 
-    def ratio(self, figure: Figure) -> Spread:
-        """Ours to the peer's, within each pair."""
-        return Spread.of([ours.value(figure) / peer.value(figure) for ours, peer in self.pairs])
+    def ratio(self, figure: Figure) -> Spread | None:
+        """Ours to the peer's, within each pair; None where the peer's is nothing."""
+        pairs = [(ours.value(figure), peer.value(figure)) for ours, peer in self.pairs]
+        if not all(peer for _, peer in pairs):
+            return None
+        return Spread.of([ours / peer for ours, peer in pairs])
 
     def floor(self, figure: Figure) -> Spread | None:
         if not self.floors:
@@ -86,7 +89,8 @@ class Result:
         """Whether everything is kept that was promised. A floor that failed keeps no promise."""
         kept = []
         if target.ratio is not None:
-            kept.append(self.ratio(figure).median <= target.ratio)
+            ratio = self.ratio(figure)
+            kept.append(ratio is not None and ratio.median <= target.ratio)
         if target.figure is not None:
             kept.append(self.values(figure)[0].median <= target.figure)
         if target.floor is not None:

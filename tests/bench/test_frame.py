@@ -181,8 +181,23 @@ def test_a_row_has_medians_and_a_ratio(tmp_path: Path) -> None:
     result = results(measured({"ours": 1.0, "peer": 4.0}), tmp_path)
     assert len(result.pairs) == 3
     ours, peer = result.values(Figure.CPU)
-    assert (ours.median, peer.median, result.ratio(Figure.CPU).median) == (0.5, 2.0, 0.25)
+    ratio = result.ratio(Figure.CPU)
+    assert ratio is not None
+    assert (ours.median, peer.median, ratio.median) == (0.5, 2.0, 0.25)
     assert result.met() is True
+
+
+def test_nothing_is_compared_with_nothing(tmp_path: Path) -> None:
+    """As the requests to a store, of a registry that remembers all it is asked for."""
+    result = results(measured({"ours": 1.0, "peer": 0.0}), tmp_path)
+    assert result.ratio(Figure.CPU) is None
+    assert result.met() is False
+    report = Report(OURS, PEER, Scale(), False, [result])
+    assert "ratio 0.5: MISSED" in report.text()
+    report.write_json(tmp_path / "json")
+    (row,) = json.loads((tmp_path / "json").read_text())["rows"]
+    assert row["CPU"]["ratio"] is None
+    chart.bars([result], "caption", "peer")
 
 
 def test_a_missed_target_is_said(tmp_path: Path) -> None:
