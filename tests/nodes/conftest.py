@@ -24,6 +24,7 @@ NETWORKED = ["cephfs", "nfs"]
 STORAGES = [*ONE_MACHINE, *NETWORKED]
 BOTH_WAYS = [("nginx", "filesystem"), ("haproxy", "s3")]
 """Balancers and storages: two of four pairs, and each of them once."""
+EVERY_WAY = [*BOTH_WAYS, ("nginx", "s3"), ("haproxy", "filesystem")]
 
 Placing = Callable[[str], Storage]
 Balancing = Callable[[str, list[Node]], Balancer]

@@ -1,4 +1,4 @@
-"""docker and skopeo, through each balancer, onto two nodes that share a bucket and nothing else."""
+"""docker and skopeo, through each balancer, onto two nodes that share their storage and nothing else."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.nodes.conftest import Balancing, Placing, sound
+from tests.nodes.conftest import ONE_MACHINE, Balancing, Placing, sound
 from tests.support import access
+from tests.support.balancers import ACCELERATED, BALANCERS
 from tests.support.clients import Docker, Skopeo, random_files, wait_for
 from tests.support.images import MIB, Layout, layout_blobs, random_layer, sha256
 from tests.support.nodes import Node, nodes
 
-BALANCERS = ["nginx", "haproxy"]
 LARGE = 48 * MIB
-"""More than goes to the bucket in one request."""
+"""More than goes to a bucket in one request."""
 
 
-@pytest.fixture(scope="module")
-def both(placing: Placing) -> Iterator[list[Node]]:
-    place = placing("s3")
-    with nodes(place) as running:
+@pytest.fixture(scope="module", params=ONE_MACHINE)
+def both(request: pytest.FixtureRequest, placing: Placing) -> Iterator[list[Node]]:
+    place = placing(request.param)
+    with nodes(place, **ACCELERATED if place.root else {}) as running:
         yield running
     sound(place, *running)
 
