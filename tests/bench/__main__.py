@@ -15,7 +15,7 @@ from tests.bench.contenders import Contender, distribution, from_text, holdfast
 from tests.bench.measure import QUICK, Row, Scale
 from tests.bench.report import Report
 from tests.bench.rows import ROWS
-from tests.bench.runner import Result, run_row
+from tests.bench.runner import Result, run_row, too_late
 
 _SHARES = 2
 """Of the time that is left, how many rows' shares one row may take for its pairs."""
@@ -37,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=options.directory) as place:
         for number, row in enumerate(rows):
             print(f"{row.name} ...", file=sys.stderr, flush=True)
-            share = (end - time.monotonic()) / (len(rows) - number)
+            left = end - time.monotonic()
+            if left <= 0:
+                results.append(too_late(row, options.minutes))
+                continue
+            share = left / (len(rows) - number)
             with tempfile.TemporaryDirectory(dir=place) as directory:
                 result = run_row(
                     row,
@@ -49,15 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     directory=Path(directory),
                 )
             results.append(result)
-            report = Report(ours, peer, scale, options.quick, results)
-            if options.json:
-                report.write_json(options.json)
-            if options.markdown:
-                report.write_markdown(options.markdown)
-            if options.charts:
-                chart.write(options.charts, results, report.circumstances(), peer.name)
+            _write(Report(ours, peer, scale, options.quick, results), options)
+    report = Report(ours, peer, scale, options.quick, results)
+    _write(report, options)
     print(report.text())
     return 1 if any(result.failure for result in results) else 0
+
+
+def _write(report: Report, options: argparse.Namespace) -> None:
+    if options.json:
+        report.write_json(options.json)
+    if options.markdown:
+        report.write_markdown(options.markdown)
+    if options.charts:
+        chart.write(options.charts, report.results, report.circumstances(), report.peer.name)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes",
         type=float,
         default=40,
-        help="for the whole run: when they run short, rows take fewer pairs, though never none",
+        help="for the whole run: when short, rows take fewer pairs; when over, no row begins",
     )
     return parser
 

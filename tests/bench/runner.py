@@ -143,6 +143,15 @@ def run_row(
     return Result(row, () if failure else tuple(pairs), failure, load, floors, floor.failure)
 
 
+def too_late(row: Row[Any], minutes: float) -> Result:
+    """Of a row that was not begun because the whole run's time was over."""
+    reason = (
+        f"not begun: the {minutes:g} minutes of the run were over. Give it more (--minutes), or run "
+        f"it by itself (--rows {row.name})."
+    )
+    return Result(row, (), reason, os.getloadavg()[0])
+
+
 class _Failed(Exception):
     pass
 

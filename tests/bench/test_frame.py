@@ -319,6 +319,16 @@ def test_a_quick_run_has_all_kinds_of_rows(
     assert ElementTree.parse(tmp_path / "benchmarks.svg").getroot() is not None
 
 
+def test_rows_for_which_no_time_is_left_say_so(tmp_path: Path) -> None:
+    written = tmp_path / "results.json"
+    words = ["--rows", "pull,idle", "--peer", "another=false {config}", "--json", str(written)]
+    assert main([*words, "--minutes", "0", "--directory", str(tmp_path)]) == 1
+    rows = json.loads(written.read_text())["rows"]
+    assert [row["name"] for row in rows] == ["pull", "idle"]
+    for row in rows:
+        assert row["failure"].startswith("not begun: the 0 minutes of the run were over.")
+
+
 def test_markdown_replaces_what_is_between_its_marks(tmp_path: Path) -> None:
     result = results(measured({"ours": 1.0, "peer": 4.0}), tmp_path)
     report = Report(OURS, PEER, Scale(), False, [result])
