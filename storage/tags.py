@@ -16,7 +16,7 @@ from itertools import islice
 from storage import layout, links
 from storage.collection import journal
 from storage.collection.journal import Removal
-from storage.driver import ANYTHING, Anything, Conflict, Driver, ObjectNotFound
+from storage.driver import ANYTHING, Anything, Conflict, Driver
 from storage.expectation import Expectation, described, holds
 from storage.model.digest import Digest
 from storage.model.errors import ManifestUnknown, PreconditionFailed, Unavailable
@@ -78,7 +78,7 @@ class Tags:
             self._driver.swap(key, links.encode(digest), expected=ANYTHING)
             return
         for _ in range(ATTEMPTS):
-            held = self._content(key)
+            held = links.content(self._driver, key)
             actual = links.parse(held, key) if held is not None else None
             if not holds(expected, actual):
                 raise _moved(tag, expected, actual)
@@ -96,7 +96,7 @@ class Tags:
     def delete(self, tag: Tag) -> None:
         """Raises ManifestUnknown if there is no such tag."""
         key = layout.tag_current(self._name, tag)
-        content = self._content(key)
+        content = links.content(self._driver, key)
         existed = content is not None
         if content is not None:
             self._record(tag, links.parse(content, key))
@@ -111,7 +111,7 @@ class Tags:
     def expire(self, tag: Tag, digest: Digest, run: str) -> bool:
         """Delete a tag for its age, in the name of a run; False if it does not name `digest` any more."""
         key = layout.tag_current(self._name, tag)
-        content = self._content(key)
+        content = links.content(self._driver, key)
         if content is None or links.parse(content, key) != digest:
             return False
         journal.record(self._driver, [Removal(self._name, digest, tag, run)])
@@ -126,7 +126,7 @@ class Tags:
         """Delete every tag that names `digest`; one that moves meanwhile is left alone."""
         for tag in scan(self._driver, self._name).names:
             key = layout.tag_current(self._name, tag)
-            content = self._content(key)
+            content = links.content(self._driver, key)
             if content is None or links.parse(content, key) != digest:
                 continue
             self._record(tag, digest)
@@ -171,12 +171,6 @@ class Tags:
     def _record(self, tag: Tag, digest: Digest | None) -> None:
         if digest is not None:
             journal.record(self._driver, [Removal(self._name, digest, tag)])
-
-    def _content(self, key: str) -> bytes | None:
-        try:
-            return self._driver.read(key, length=links.LENGTH_LIMIT)
-        except ObjectNotFound:
-            return None
 
     def _left(self, tag: Tag) -> bool:
         """Whether there is a history of the tag."""

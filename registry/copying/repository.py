@@ -15,7 +15,7 @@ from registry.copying.times import keep_time
 from registry.copying.trees import Contents
 from storage import layout, links, pushed
 from storage.collection import entries
-from storage.driver import Driver, DriverError, ObjectNotFound
+from storage.driver import Driver, DriverError
 from storage.model.digest import Digest
 from storage.model.errors import ManifestUnknown, RegistryError
 from storage.model.reference import RepositoryName, Tag
@@ -131,9 +131,8 @@ class RepositoryCopy:
     def _set(self, tagging: _Tagging, tag: Tag) -> None:
         manifests, there, here = tagging.manifests, tagging.there, tagging.here
         key = layout.tag_current(there.name, tag)
-        try:
-            content = self._source.read(key, length=links.LENGTH_LIMIT)
-        except ObjectNotFound:
+        content = links.content(self._source, key)
+        if content is None:
             return  # deleted since it was listed
         digest = links.parse(content, key)
         if digest is None:

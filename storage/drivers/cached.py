@@ -74,17 +74,20 @@ def open_cached(path: str) -> int:
 def read_page(path: str, offset: int, length: int) -> bytes:
     """At most `length` bytes that lie within the first page of a file: it is in memory, or is not.
 
-    Raises WouldBlock.
+    Raises WouldBlock, also where there is none: another registry may be writing the file in place, and
+    whoever may wait sees what comes of it.
     """
     buffer = bytearray(length)
     descriptor = open_cached(path)
     try:
         del buffer[os.preadv(descriptor, (buffer,), offset, os.RWF_NOWAIT) :]
-        return bytes(buffer)
     except OSError as error:
         raise WouldBlock(f"read {path}: {error}") from error
     finally:
         os.close(descriptor)
+    if not buffer:
+        raise WouldBlock(f"read {path}: nothing is there")
+    return bytes(buffer)
 
 
 def read_cached(descriptor: int, offset: int, length: int) -> bytes:

@@ -28,8 +28,11 @@ from storage.drivers.discarding import TrashedFiles
 from storage.drivers.growing import GrowingFile, open_growing_file
 from storage.drivers.locks import Stripes
 from storage.drivers.posix import sync_directories, system_errors
-from storage.drivers.reading import PAGE, FileReader, read_page
+from storage.drivers.reading import PAGE, Changed, FileReader, read_page
 from storage.drivers.tree import Tree
+
+CHANGED_TRIES = 3
+"""How often an object that is read in one go may be replaced, or written in place, meanwhile."""
 
 
 class FilesystemDriver:
@@ -75,11 +78,10 @@ class FilesystemDriver:
             path = self._tree.path(key)
             with system_errors("read", key, reading=True):
                 return read_page(self._tree, path, length)
-        reader = self.open(key)
-        try:
-            return reader.read_at(offset, reader.info.size if length is None else length)
-        finally:
-            reader.close()
+        for _ in range(CHANGED_TRIES):
+            with contextlib.suppress(Changed):
+                return self._read(key, offset, length)
+        return self._read(key, offset, length)
 
     def open(self, key: str) -> FileReader:
         path = self._tree.path(key)
@@ -218,6 +220,13 @@ class FilesystemDriver:
 
     def check(self) -> None:
         preparing.probe(self._tree)
+
+    def _read(self, key: str, offset: int, length: int | None) -> bytes:
+        reader = self.open(key)
+        try:
+            return reader.read_at(offset, reader.info.size if length is None else length)
+        finally:
+            reader.close()
 
     def _directory(self, prefix: str) -> str:
         return self._tree.path(prefix) if prefix else self._tree.root

@@ -25,6 +25,10 @@ def read_page(tree: Tree, path: str, length: int) -> bytes:
         os.close(descriptor)
 
 
+class Changed(Unavailable):
+    """The name has another file by now, or the file was cut short: what was read does not fit together."""
+
+
 class FileReader:
     """A `storage.driver.Reader`. Says what the file held when it was opened, though it may grow since."""
 
@@ -35,7 +39,7 @@ class FileReader:
         self.info = ObjectInfo(key, self._status.st_size, self._status.st_mtime)
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Raises Unavailable where the file ends before the size it had."""
+        """Raises Changed where the file ends before the size it had."""
         length = min(length, self.info.size - offset)
         if length <= 0:
             return b""
@@ -48,7 +52,7 @@ class FileReader:
                 self._reopen()
                 data = read_range(self._descriptor, offset, length)
         if len(data) < length:
-            raise Unavailable(
+            raise Changed(
                 f"read {self.info.key}: it ends at {offset + len(data)} of {self.info.size} bytes"
             )
         return data
@@ -62,7 +66,7 @@ class FileReader:
             os.close(descriptor)
 
     def _reopen(self) -> None:
-        """Under the same number, for those who know it. Raises Unavailable if the file is another."""
+        """Under the same number, for those who know it. Raises Changed if the file is another."""
         descriptor, status = self._tree.open(self._path)
         try:
             same = (status.st_size, status.st_mtime_ns) == (
@@ -70,7 +74,7 @@ class FileReader:
                 self._status.st_mtime_ns,
             )
             if not same:
-                raise Unavailable(f"read {self.info.key}: ESTALE, and it was replaced meanwhile")
+                raise Changed(f"read {self.info.key}: ESTALE, and it was replaced meanwhile")
             os.dup2(descriptor, self._descriptor, inheritable=False)
         finally:
             os.close(descriptor)

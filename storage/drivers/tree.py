@@ -1,6 +1,6 @@
 """Durable changes to a directory tree that other processes and other nodes change as well.
 
-Three things hold wherever the tree is, also on NFS, CephFS and Gluster:
+Four things hold wherever the tree is, also on NFS, CephFS and Gluster:
 
 - A "no such file" is not believed before the nearest directory that exists was opened, because an NFS
   client answers it from memory for up to a minute; opening a directory makes it ask the server. The
@@ -9,6 +9,10 @@ Three things hold wherever the tree is, also on NFS, CephFS and Gluster:
   and so is each directory in which a parent was made. A parent that another process has only just made
   needs no sync of ours: journals keep order, and on NFS mkdir is durable at once.
 - Making parents and making the file is a loop, because somebody may remove an empty parent in between.
+- A name that several nodes give to their files at once is nobody's fault on NFS either. What was opened
+  may be gone on the server before it has been looked at: that is ESTALE, of open(2) and of fstat(2). And
+  where this node has the old file open, its client first renames that to .nfsXXXX; whoever renames to
+  the same name meanwhile is told ETXTBSY or EBUSY (nfs_rename, nfs_sillyrename). Both pass by themselves.
 """
 
 from __future__ import annotations
@@ -32,10 +36,12 @@ T = TypeVar("T")
 TRIES = 200
 """How often an empty parent may be removed under us before we give up: some tenths of a second."""
 
-STALE_TRIES = 3
+STALE_TRIES = 10
+"""How often a file may be replaced under us between the look-up of its name and the look at it."""
 
 _DOUBTFUL = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 _VANISHED = frozenset({errno.ENOENT, errno.ESTALE})
+_MOVING = frozenset({errno.ETXTBSY, errno.EBUSY})
 
 
 class Tree:
@@ -74,7 +80,9 @@ class Tree:
         except OSError as error:
             if error.errno not in _DOUBTFUL:
                 raise
-        for _ in range(STALE_TRIES):
+        for number in range(STALE_TRIES):
+            if number > 2:
+                _step_aside()
             self._refresh(os.path.dirname(path))
             try:
                 return attempt()
@@ -94,10 +102,13 @@ class Tree:
             try:
                 return attempt(), grown
             except OSError as error:
+                if error.errno in _MOVING:
+                    _step_aside()
+                    continue
                 if error.errno not in _VANISHED:
                     raise
             if number > 10:
-                time.sleep(random.uniform(0, 0.002))  # out of step with whoever removes them
+                _step_aside()
             grown += self._make(os.path.dirname(path))
         return attempt(), grown
 
@@ -127,14 +138,19 @@ class Tree:
 
     def open(self, path: str) -> tuple[int, os.stat_result]:
         """A descriptor to read a file, and what it says of it: stat(2) may answer from a cache."""
-        descriptor = self.again(lambda: os.open(path, os.O_RDONLY), path)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise FileNotFoundError(errno.ENOENT, "not a file", path)
-        except BaseException:
+
+        def attempt() -> tuple[int, os.stat_result]:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                return descriptor, os.fstat(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+
+        descriptor, status = self.again(attempt, path)
+        if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
-            raise
+            raise FileNotFoundError(errno.ENOENT, "not a file", path)
         return descriptor, status
 
     def status(self, path: str) -> os.stat_result:
@@ -223,6 +239,11 @@ class Tree:
             f"The storage is not at {self.root} any more: {self.temporary} is gone. Mount it again; "
             "if the directory was removed, restart the registry."
         )
+
+
+def _step_aside() -> None:
+    """Out of step with whoever changes the same names."""
+    time.sleep(random.uniform(0, 0.002))
 
 
 def _open_and_close(directory: str) -> None:

@@ -594,5 +594,5 @@ def test_empty_directories_that_somebody_removes(filled: tuple[Path, Acknowledge
             stop.set()
             remover.join()
         assert [*known.problems(registry)] == []
-    assert removed > 40
+    assert removed  # how many is up to the race; that all was done in spite of them is what counts
     assert check_tree(root) == []

@@ -209,10 +209,7 @@ class Examination:
         return self._repairs
 
     def _read(self, key: str) -> bytes | None:
-        try:
-            return self._driver.read(key, length=links.LENGTH_LIMIT)
-        except ObjectNotFound:
-            return None
+        return links.content(self._driver, key)
 
     def _content(self, digest: Digest) -> bytes | None:
         try:
