@@ -37,6 +37,11 @@ def requests_until(server: Server, repository: str, method: str, path: str) -> l
     return requests(server, repository=repository)
 
 
+def warnings(server: Server) -> list[str]:
+    """What it wrote as a warning or an error: for one, what its storage answered when it said 503."""
+    return [line["msg"] for line in lines(server) if line["level"] in {"warning", "error"}]
+
+
 def failures(server: Server) -> list[Line]:
     """Errors in the log, and answers that say the server is at fault.
 
