@@ -133,7 +133,7 @@ class S3(Section):
         AfterValidator(lambda size: max(size, SMALLEST_CHUNK)),
     ] = 16 * MEBIBYTE
     multipartcopychunksize: Annotated[int, whole(5 * MEBIBYTE, LARGEST_CHUNK)] = 32 * MEBIBYTE
-    multipartcopymaxconcurrency: Annotated[int, whole(1, 1000)] = 100
+    multipartcopymaxconcurrency: Annotated[int, whole(1, 1000)] = 16
     multipartcopythresholdsize: Annotated[int, whole(0, LARGEST_CHUNK)] = 32 * MEBIBYTE
     uploadmaxconcurrency: Annotated[int, whole(1, 1000)] = 16
     uploadmemory: Annotated[int, whole(SMALLEST_CHUNK)] = 512 * MEBIBYTE

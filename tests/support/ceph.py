@@ -23,7 +23,6 @@ from tests.support.servers import free_port
 
 START_TIMEOUT = 40.0
 STORE_BYTES = 6 * 2**30
-"""What the object store holds at most; memstore keeps it in memory."""
 COLLECT_AFTER = 1
 """Seconds after which space of deleted objects is given back."""
 
@@ -125,9 +124,11 @@ def ceph_gateway(
     objectstore: Literal["memstore", "bluestore"] = "memstore",
     seconds_per_day: int = -1,
     log_requests: bool = False,
+    store_bytes: int = STORE_BYTES,
 ) -> Iterator[Gateway]:
     """Start a cluster in `directory`, which must not be used for another, and stop it at the end.
 
+    `store_bytes` is what it holds at most: in memory, or with bluestore in a file that grows so far.
     `seconds_per_day` above 0 makes lifecycle rules come true in a test's time.
     """
     names = ("ceph-mon", "ceph-osd", "radosgw", "ceph", "monmaptool", "radosgw-admin")
@@ -145,7 +146,7 @@ def ceph_gateway(
             mon_port=mon_port,
             directory=directory,
             objectstore=objectstore,
-            store_bytes=STORE_BYTES,
+            store_bytes=store_bytes,
             port=port,
             tls_port=tls_port,
             certificate=certificate,

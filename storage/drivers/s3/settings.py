@@ -44,7 +44,8 @@ class S3Settings:
 
     chunksize: int = 16 * MEBIBYTE
     multipartcopychunksize: int = 32 * MEBIBYTE
-    multipartcopymaxconcurrency: int = 100
+    # Of a hundred at once, as Distribution has it, a store of few disks may answer none in time.
+    multipartcopymaxconcurrency: int = 16
     multipartcopythresholdsize: int = 32 * MEBIBYTE
 
     uploadmaxconcurrency: int = 16  # parts on their way to the store at once, of all uploads
