@@ -73,6 +73,7 @@ class Worker:
         )
         made = authentication_of(settings, driver, partial(audit, count=metrics.audited))
         metrics.watch_access(made.problems)
+        metrics.watch_certificate(lambda: self.lifecycle.tls_expiry)
         pulls = LastPulls(driver) if self._notes_pulls() else None
         services = services_of(
             settings, self.secret, driver, threads, metrics, made.authorizer, pulls

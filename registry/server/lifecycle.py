@@ -30,11 +30,13 @@ class Lifecycle:
 
     `draining` turns true once, before anything else changes: from then on readiness must fail, while
     requests are still served as usual. `tls_problem` is a sentence while a renewed certificate cannot be
-    used and the former stays in force: it names paths, so it is for the operator only.
+    used and the former stays in force: it names paths, so it is for the operator only. `tls_expiry` is when
+    the certificate in force ends, in seconds since the epoch; 0 without TLS.
     """
 
     worker: int
     draining: bool = False
     tls_problem: str | None = None
+    tls_expiry: float = 0.0
     on_unserved: Callable[[Unserved], None] | None = None
     """Set by the application that wants to hear of them; called in the event loop, must not raise."""

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from .expiry import expires
 from .handshake import Handshake
 from .settings import TLSSettings
 from .tls import CannotSecure, context
@@ -39,6 +40,8 @@ class RenewableContext(ssl.SSLContext):
     _loaded: Signature
     problem: str | None
     """Why the certificate in force is not that of the files, in a sentence; None if it is."""
+    expiry: float
+    """When the certificate in force ends, see `expires`."""
 
     def __new__(cls, settings: TLSSettings) -> RenewableContext:
         """Reads the files. Blocks. Raises CannotSecure."""
@@ -46,6 +49,7 @@ class RenewableContext(ssl.SSLContext):
         self._settings = settings
         self._loaded = signature(settings)
         self._current = context(settings)
+        self.expiry = expires(settings.certificate)
         self.problem = None
         return self
 
@@ -81,6 +85,7 @@ class RenewableContext(ssl.SSLContext):
             return False
         self._loaded = seen
         self._current = fresh
+        self.expiry = expires(self._settings.certificate)
         self.problem = None
         return True
 

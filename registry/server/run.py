@@ -103,14 +103,16 @@ class WorkerServer(uvicorn.Server):
         return Doorway(listener, trusted, self._tls, connect, patience)
 
     def _watch_certificate(self) -> None:
-        if self._tls is None or self._settings.tls is None:
+        tls = self._tls
+        if tls is None or self._settings.tls is None:
             return
 
         def changed(problem: str | None) -> None:
             self._lifecycle.tls_problem = problem
+            self._lifecycle.tls_expiry = tls.expiry
 
-        self._lifecycle.tls_problem = self._tls.problem
-        self.renewal = Renewal(self._tls, self._settings.tls, changed)
+        changed(tls.problem)
+        self.renewal = Renewal(tls, self._settings.tls, changed)
         self.renewal.start()
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.renewal.now)

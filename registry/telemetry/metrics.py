@@ -118,6 +118,7 @@ class Metrics:
         self.uploads_open = Level(self._lock)
         """Uploads that are receiving a body right now; whoever receives one calls inc() and dec()."""
         self._access_problems: Callable[[], Sequence[str]] = tuple
+        self._certificate_expiry: Callable[[], float] = float
 
     def observe(
         self,
@@ -157,6 +158,10 @@ class Metrics:
         """From now on, show how many problems there are with what says who may do what."""
         self._access_problems = problems
 
+    def watch_certificate(self, expiry: Callable[[], float]) -> None:
+        """From now on, show when the served certificate ends; 0 is that there is none."""
+        self._certificate_expiry = expiry
+
     def driver_recorder(self, driver: str) -> Callable[[str, str, float], None]:
         """The `record` of an ObservedDriver over the driver called `driver`."""
 
@@ -180,6 +185,7 @@ class Metrics:
             self._series.requests_in_progress.set(self.requests_in_progress.value)
             self._series.uploads_open.set(self.uploads_open.value)
             self._series.access_problems.set(len(self._access_problems()))
+            self._series.certificate_expiry.set(self._certificate_expiry())
             self._series.add(counted)
 
     def keep_flushing(self) -> None:

@@ -92,6 +92,12 @@ class Series:
             registry=own,
             multiprocess_mode="livemax",
         )
+        self.certificate_expiry: Gauge = Gauge(
+            "holdfast_tls_certificate_expiry_timestamp_seconds",
+            "When the served certificate ends, in seconds since the epoch; 0 without TLS.",
+            registry=own,
+            multiprocess_mode="livemin",
+        )
         self.requests_in_progress: Gauge = Gauge(
             "holdfast_requests_in_progress",
             "Requests that have begun and not ended.",

@@ -19,10 +19,12 @@ class Authority:
 
     def __init__(self, directory: Path, name: str = "Holdfast test authority") -> None:
         self._directory = directory
+        self.days = 7
+        """For which what it signs from now on is valid."""
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         signed = (
-            _builder(self._name, self._name, self._key)
+            _builder(self._name, self._name, self._key, self.days)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs=True), critical=True)
             .add_extension(_identifier(self._key), critical=False)
@@ -36,7 +38,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         signed = (
-            _builder(subject, self._name, key)
+            _builder(subject, self._name, key, self.days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
             .add_extension(x509.SubjectAlternativeName(map(_general, names)), critical=False)
@@ -61,7 +63,7 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -71,7 +73,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _DAY)
-        .not_valid_after(now + 7 * _DAY)
+        .not_valid_after(now + days * _DAY)
     )
 
 

@@ -21,6 +21,8 @@ from registry.server.settings import TLSSettings
 from tests.registry.server.harness import PATIENCE, got, routed
 from tests.registry.server.test_workers import serving
 from tests.registry.server.tls_harness import Files, SecureClient, secured, serial
+from tests.support.clients import run
+from tests.support.engines import program
 
 GET = b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n"
 CLIENTS = 8
@@ -204,6 +206,33 @@ def test_authorities_of_clients_are_read_again(files: Files, tmp_path: Path) -> 
             running.server.renewal.now()
             eventually(lambda: (admitted(ours), admitted(theirs)) == (False, True))
             assert before.ask(GET).status == 200
+
+
+def test_the_end_of_the_certificate_in_force_is_known(files: Files) -> None:
+    with secured(routed({}), files.settings()) as running:
+        assert running.server.renewal is not None
+        first = end(files)
+        assert running.lifecycle.tls_expiry == first
+        garbage(files)
+        running.server.renewal.now()
+        eventually(lambda: running.lifecycle.tls_problem is not None)
+        assert running.lifecycle.tls_expiry == first
+        files.authority.days += 30
+        files.replace()
+        running.server.renewal.now()
+        eventually(lambda: running.lifecycle.tls_problem is None)
+        eventually(lambda: running.lifecycle.tls_expiry == end(files))
+        assert end(files) > first
+
+
+def end(files: Files) -> float:
+    """As openssl has it."""
+    return ssl.cert_time_to_seconds(enddate(files.certificate))
+
+
+def enddate(certificate: Path) -> str:
+    said = run([program("openssl"), "x509", "-noout", "-enddate", "-in", str(certificate)]).stdout
+    return said.strip().removeprefix("notAfter=")
 
 
 def test_readiness_can_tell(files: Files) -> None:
