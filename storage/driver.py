@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
@@ -95,6 +95,9 @@ class ObjectInfo:
     key: str
     size: int
     modified: float  # seconds since the epoch, by the store's clock
+    fingerprint: str = field(default="", compare=False)
+    """From a listing, where the store has one: the MD5 of the content in hex, or something else that is
+    no other content's MD5. So it can prove what an object holds, and never what it does not hold."""
 
 
 class Child(NamedTuple):

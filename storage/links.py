@@ -12,6 +12,7 @@ for a moment whenever somebody pushes it anew.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from functools import lru_cache
@@ -71,6 +72,11 @@ def write(driver: Driver, key: str, digest: Digest) -> None:
     """
     if driver.remote or read(driver, key) != digest:
         driver.write(key, encode(digest))
+
+
+def fingerprint(digest: Digest) -> str:
+    """As ObjectInfo has it, of a link that names the digest."""
+    return hashlib.md5(encode(digest), usedforsecurity=False).hexdigest()
 
 
 def encode(digest: Digest) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from itertools import groupby
 from typing import Protocol
 
@@ -61,7 +60,7 @@ class ShardedListing:
         self._driver = driver
         self._pool = pool
         self._begun: dict[int, Future[Shard]] = {}
-        self._ahead = AHEAD
+        self._ahead = 0  # until the first says how many a shard has
 
     def shard(self, shard: int) -> Shard:
         for number in range(shard, min(SHARDS, shard + 1 + self._ahead)):
@@ -92,8 +91,8 @@ def _stream(driver: Driver, algorithm: str) -> Iterator[tuple[int, Shard]]:
 
 def _named(info: ObjectInfo, algorithm: str) -> tuple[Digest, ObjectInfo] | None:
     """None for litter."""
-    with suppress(DigestInvalid):
-        digest = Digest(algorithm, info.key.split("/")[-2])
-        if layout.blob(digest) == info.key:
-            return digest, info
-    return None
+    try:
+        digest = Digest(algorithm, info.key.rsplit("/", 2)[-2])
+    except DigestInvalid:
+        return None
+    return (digest, info) if layout.blob(digest) == info.key else None

@@ -135,13 +135,14 @@ class Mark:
         totals.tags += len(found.tags)
         manifests = self._references.of(found.name, found.revisions)
         totals.manifests += len(manifests)
-        for digest, references in manifests.items():
-            self._need(found, digest, number)
+        needed = set(manifests)
+        for references in manifests.values():
             if references is None:
                 totals.dangling += 1
-                continue
-            for each in references.digests:
-                self._need(found, each, number)
+            else:
+                needed |= references.digests
+        for digest in needed:
+            self._need(found, digest, number)
         for layer in found.layers if self._with_links else ():
             key = layout.layer(found.name, layer)
             for target in self._names_of(layer, key):
@@ -167,16 +168,26 @@ class Mark:
     def _find_untagged(
         self, found: Links, manifests: Mapping[Digest, References | None], before: float
     ) -> None:
-        def current(tag: Tag) -> Digest | None:
-            return links.read(self._driver, layout.tag_current(found.name, tag))
-
-        at_once = self._pool.map if self._driver.remote else map
-        tagged = at_once(current, found.tags)
-        roots = {digest for digest in tagged if digest is not None}
+        roots = self._tagged(found)
         roots |= {digest for digest, modified in found.revisions.items() if modified >= before}
         for digest in manifests.keys() - wanted(roots, manifests):
             line = f"{entries.manifest(found.name, digest)} {found.revisions[digest]}"
             self._manifests.add(_shard(digest), line)
+
+    def _tagged(self, found: Links) -> set[Digest]:
+        """What the tags name. A link whose fingerprint says which revision it names is not fetched."""
+
+        def current(tag: Tag) -> Digest | None:
+            return links.read(self._driver, layout.tag_current(found.name, tag))
+
+        known: dict[str, Digest] = {}
+        if any(found.tags.values()):
+            known = {links.fingerprint(digest): digest for digest in found.revisions}
+        tagged = {known[each] for each in found.tags.values() if each in known}
+        unknown = [tag for tag, each in found.tags.items() if each not in known]
+        at_once = self._pool.map if self._driver.remote else map
+        tagged.update(digest for digest in at_once(current, unknown) if digest is not None)
+        return tagged
 
     def _needed_in(self, shard: int) -> dict[str, frozenset[int]]:
         """By which repositories, for each digest. Sets are shared: most blobs are in few."""

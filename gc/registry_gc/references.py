@@ -54,15 +54,17 @@ def _named(document: dict[str, Any]) -> set[Digest]:
     """Without recursion: a document may be nested as deeply as its parser allows."""
     found = set()
     pending: list[dict[str, Any] | list[Any]] = [document]
-    while pending:
-        inside = pending.pop()
-        values: Iterable[Any] = inside
-        if isinstance(inside, dict):
-            for key in ("digest", "blobSum"):  # the latter in Docker's schema 1
-                if key in inside and (digest := _digest(inside[key])) is not None:
+    for inside in pending:  # which grows meanwhile
+        items: Iterable[tuple[Any, Any]] = (
+            inside.items() if isinstance(inside, dict) else enumerate(inside)
+        )
+        for key, value in items:
+            if isinstance(value, str):
+                # The latter in Docker's schema 1.
+                if key in ("digest", "blobSum") and (digest := _parsed(value)) is not None:
                     found.add(digest)
-            values = inside.values()
-        pending += [each for each in values if isinstance(each, (dict, list))]
+            elif isinstance(value, (dict, list)):
+                pending.append(value)
     return found
 
 

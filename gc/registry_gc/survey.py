@@ -37,7 +37,8 @@ class Links:
     revisions: dict[Digest, float] = field(default_factory=dict)
     """When each was last written, by the store's clock."""
     layers: list[Digest] = field(default_factory=list)
-    tags: list[Tag] = field(default_factory=list)
+    tags: dict[Tag, str] = field(default_factory=dict)
+    """With the fingerprint of each one's link, where the storage tells it."""
 
     def add(self, info: ObjectInfo, place: str) -> None:
         """`place` is the key below the repository."""
@@ -50,7 +51,7 @@ class Links:
             elif layer := match["layer"]:
                 self.layers.append(Digest.parse(layer.replace("/", ":")))
             else:
-                self.tags.append(Tag(match["tag"]))
+                self.tags[Tag(match["tag"])] = info.fingerprint
         except (DigestInvalid, TagInvalid):
             _pass_over(info.key)
 
@@ -106,7 +107,7 @@ def _repository(driver: Driver, name: str, layers: bool) -> Iterator[Links]:
         revisions |= _revisions(driver, place, algorithm)
         if layers:
             layer_links += _layers(driver, place, algorithm)
-    tags = [*_tags(driver, place)]
+    tags = dict.fromkeys(_tags(driver, place), "")
     if revisions or layer_links or tags:
         yield Links(_name(name), revisions, layer_links, tags)
 

@@ -382,6 +382,28 @@ def test_a_bucket_is_asked_for_a_manifest_once_ever(shop: Shop) -> None:
     assert [*shop.driver.walk(layout.REFERENCES)] == []
 
 
+@pytest.mark.parametrize("shop", ["rgw"], indirect=True)
+def test_a_bucket_is_not_asked_what_its_tags_name(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagged, other = shop.image("a", "1", ONE), shop.image("a", "2", TWO)
+    shop.repository("a").tags.delete(Tag("2"))
+    keys: list[str] = []
+    read = shop.driver.read
+
+    def noted(key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        keys.append(key)
+        return read(key, offset=offset, length=length)
+
+    monkeypatch.setattr(shop.driver, "read", noted)
+    shop.collect(untagged=-10.0)
+    assert layout.blob(tagged) in keys
+    assert layout.tag_current(RepositoryName("a"), Tag("1")) not in keys
+    monkeypatch.undo()
+    assert shop.pulls("a", tagged)
+    assert not shop.pulls("a", other)
+
+
 def test_a_run_waits_for_no_other_unless_that_is_at_work(shop: Shop) -> None:
     from registry_gc.publishing import Publisher
 

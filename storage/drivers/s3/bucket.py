@@ -186,7 +186,12 @@ class Bucket:
                 answer = self.client.list_objects_v2(Bucket=self.name, **options)
             yield Page(
                 [
-                    _info(self.bare(item["Key"]), item["Size"], item["LastModified"])
+                    ObjectInfo(
+                        self.bare(item["Key"]),
+                        item["Size"],
+                        item["LastModified"].timestamp(),
+                        item.get("ETag", "").strip('"'),
+                    )
                     for item in answer.get("Contents", [])
                 ],
                 [self.bare(item["Prefix"]) for item in answer.get("CommonPrefixes", [])],
