@@ -19,7 +19,8 @@ from storage.upload_session import Session
 BATCH = 1024 * 1024
 SMALLEST_BATCH = 64 * 1024
 BUDGET = 14 * 1024 * 1024
-"""Bytes of upload batches per worker, each counted once; it is in use up to three times over."""
+"""Bytes of upload batches per worker, each counted once; it is in use up to four times over:
+being written, waiting to be, and twice in what the body holds."""
 
 
 class ClientGone(Exception):
@@ -37,8 +38,11 @@ class Body(Protocol):
     batch: int
     """Bytes that a read waits for, unless the body ends before; at first 1."""
 
-    async def read(self, limit: int) -> list[bytes]:
-        """At least `batch` bytes, at most about `limit`; [] at the end. Raises ClientGone."""
+    async def read(self, limit: int) -> list[bytes | memoryview]:
+        """At least `batch` bytes, at most about `limit`; [] at the end. Raises ClientGone.
+
+        What comes is the caller's: nobody writes to it any more.
+        """
 
 
 class Uploading:
@@ -68,10 +72,11 @@ class Uploading:
         try:
             more = True
             while more:
-                batch: list[bytes] = []
+                batch: list[bytes | memoryview] = []
                 size, enough = 0, self._batch()
                 # Clients send in small pieces, and a task that wakes for each costs more than they do.
-                body.window = body.batch = min(enough, 256 * 1024)
+                # The next batch may come while the task wakes for this one.
+                body.batch, body.window = enough, 2 * enough
                 try:
                     while size < enough and (chunks := await body.read(enough - size)):
                         batch += chunks
@@ -92,7 +97,10 @@ class Uploading:
             raise
 
     async def _flush(
-        self, writing: asyncio.Future[None] | None, session: Session, batch: list[bytes]
+        self,
+        writing: asyncio.Future[None] | None,
+        session: Session,
+        batch: list[bytes | memoryview],
     ) -> None:
         if writing is not None:
             await settled(writing)
@@ -107,7 +115,7 @@ async def read_at_most(body: Body, limit: int) -> bytes | None:
     """The whole of a small body, or None as soon as it turns out to be larger than `limit`."""
     if body.expected is not None and body.expected > limit:
         return None
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     size = 0
     while chunks := await body.read(limit + 1 - size):
         parts += chunks

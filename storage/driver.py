@@ -157,7 +157,7 @@ class Writer(Protocol):
     def size(self) -> int:
         """Bytes the object holds, with those this writer has appended."""
 
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Append the chunks in order. After NoSpace or Unavailable, `size` says what was kept."""
 
     def sync(self) -> None:

@@ -18,7 +18,7 @@ import ctypes.util
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from storage.model.digest import Digest
 
@@ -73,7 +73,7 @@ def _load() -> ctypes.CDLL | None:
             for shape in _SHAPES.values():
                 for step, arguments in (
                     ("Init", [ctypes.c_void_p]),
-                    ("Update", [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]),
+                    ("Update", [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]),
                     ("Final", [ctypes.c_char_p, ctypes.c_void_p]),
                 ):
                     getattr(library, f"{shape.functions}_{step}").argtypes = arguments
@@ -84,6 +84,13 @@ def _load() -> ctypes.CDLL | None:
 
 
 _libcrypto = _load()
+
+
+def _address(data: bytes | memoryview) -> Any:
+    """For a parameter that is a pointer, without copying. The memory stays while the result does."""
+    if isinstance(data, bytes):
+        return data
+    return bytes(data) if data.readonly else ctypes.byref(ctypes.c_char.from_buffer(data))
 
 
 class Hasher:
@@ -104,12 +111,12 @@ class Hasher:
         )
         self._init(ctypes.byref(self._context))
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """The interpreter is free for other threads meanwhile."""
         if self._context is None:
             self._fallback.update(data)
-        else:
-            self._update(ctypes.byref(self._context), data, len(data))
+        elif data:
+            self._update(ctypes.byref(self._context), _address(data), len(data))
         self.length += len(data)
 
     def digest(self) -> Digest:

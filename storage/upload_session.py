@@ -77,7 +77,7 @@ class Session:
         return self._writer.size
 
     @translated
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Hash and store. After StorageFull or Unavailable the upload holds what `size` says."""
         if not self._begun:
             self._begun = True
@@ -245,7 +245,7 @@ class Session:
         return hasher
 
 
-def _hash(hasher: Hasher, chunks: Sequence[bytes], length: int) -> None:
+def _hash(hasher: Hasher, chunks: Sequence[bytes | memoryview], length: int) -> None:
     for chunk in chunks:
         if length <= 0:
             break

@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Final, Protocol
 
+from .blocks import Blocks
 from .lifecycle import Lifecycle
 from .response_head import spelled
 from .settings import ServerSettings
 
 NEVER: Final = math.inf
 FILE_THREADS: Final = 8
+RECEIVED: Final = 256 * 1024
 
 
 class Timed(Protocol):
@@ -52,6 +54,9 @@ class WorkerContext:
         self._interval = min(1.0, shortest / 4)
         self._common_of: list[tuple[bytes, bytes]] | None = None
         self._common = b""
+        self.received = memoryview(bytearray(RECEIVED))
+        """What connections receive into, each for as long as its turn lasts."""
+        self.blocks = Blocks()
 
     @cached_property
     def file_threads(self) -> ThreadPoolExecutor:

@@ -22,7 +22,7 @@ from .proxy_header import Announced, NotAnnounced, ProxyHeader
 
 logger = logging.getLogger("holdfast.server")
 
-Connect = Callable[[Announced | None], asyncio.Protocol]
+Connect = Callable[[Announced | None], asyncio.BaseProtocol]
 
 _AT_ONCE: Final = 64
 """Connections accepted before those that are open get their turn."""

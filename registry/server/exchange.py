@@ -136,7 +136,7 @@ class Exchange:
             except ClientGone:
                 return {"type": "http.disconnect"}
             self._body_received = self.body.drained
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            data = b"".join(pieces)
             return {"type": "http.request", "body": data, "more_body": not self._body_received}
         if self._end is None:
             self._end = self._line.loop.create_future()

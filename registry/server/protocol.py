@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from . import refusals
+from .blocks import Blocks
 from .context import NEVER, WorkerContext
 from .exchange import Exchange
 from .lifecycle import Unserved
@@ -135,6 +136,10 @@ class Connection(Receiving):
         else:
             self.close()
 
+    @property
+    def blocks(self) -> Blocks:
+        return self._context.blocks
+
     def _idle(self) -> bool:
         return self._current is None and not self._absorbing and not self._lingering
 
@@ -242,7 +247,7 @@ class Connection(Receiving):
             self._start(self._queue.pop(0))
         if self._held and not self.busy():
             held, self._held = self._held, b""
-            self._take(held)
+            self._take(memoryview(held))
         if self._current is None and not self._absorbing and not self._lingering:
             if self._refusal is not None:
                 self._turn_away(self._refusal)

@@ -1,6 +1,7 @@
 """The receiving half of a connection: what is listened to, until when, and how one stops listening.
 
-Bytes go to the request stream as they come. Reading from the socket pauses while a request cannot be
+Bytes go to the request stream as they come: from memory that all connections share, or, where it is known
+that only a body can come, straight to the body. Reading from the socket pauses while a request cannot be
 taken or a body is not; every wait for the client has a deadline, which the worker's clock looks at.
 `_deaf` means that nothing further is listened to, because it could no longer be trusted or answered.
 
@@ -24,12 +25,13 @@ LINGER: Final = 2.0
 LINGER_BYTES: Final = 64 * 1024 * 1024
 
 
-class Receiving(asyncio.Protocol):
+class Receiving(asyncio.BufferedProtocol):
     """What is said of requests is for the subclass, which is the stream's Receiver."""
 
     __slots__ = (
         "_context",
         "_deaf",
+        "_direct",
         "_discarded",
         "_head_clock",
         "_held",
@@ -48,6 +50,7 @@ class Receiving(asyncio.Protocol):
         self._stream = RequestStream(cast(Receiver, self), context.settings)
         self._held = b""
         self._deaf = self.eof = self._lingering = self._read_paused = False
+        self._direct: RequestBody | None = None  # which has the room for what comes next
         self._head_clock = True
         self._discarded = 0
         self.loop = loop
@@ -72,17 +75,26 @@ class Receiving(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.out.resume()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        body = None if self._deaf or self._held else self._stream.receiving()
+        self._direct = body
+        return self._context.received if body is None else body.within_window()
+
+    def buffer_updated(self, count: int) -> None:
         if self._lingering:
-            self._discarded += len(data)
+            self._discarded += count
             if self._discarded > LINGER_BYTES:
                 self.close()
         elif self._deaf:
             return
+        elif self._direct is not None:
+            body, self._direct = self._direct, None  # an idle connection keeps nobody's memory
+            self._stream.took(body, count)
+            self._check_reading()
         elif self._held:
-            self._held += data
+            self._held += self._context.received[:count]
         else:
-            self._take(data)
+            self._take(self._context.received[:count])
 
     def body_comes(self) -> None:
         self.read_deadline = self.loop.time() + self._context.settings.body_timeout
@@ -98,9 +110,9 @@ class Receiving(asyncio.Protocol):
         self._deaf = True
         self.out.close()
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: memoryview) -> None:
         try:
-            self._held = self._stream.feed(data)
+            self._held = bytes(self._stream.feed(data))
         except Refused as refused:
             self._refuse(refused.refusal)
             return

@@ -1,7 +1,9 @@
 """A request's body on its way from the socket to the application.
 
-Received pieces are handed on as they are, uncopied. Reading from the socket pauses while `window` bytes
-are held here, so a slow application costs the client patience and the server no memory.
+Bytes of a body with Content-Length are received where the application will read them: `room` says where
+the next ones go. Those of chunks are put there by `copy`, which takes the chunks' heads out from between
+them. So both come to the application in a few large pieces. Reading from the socket pauses while `window`
+bytes are held here, so a slow application costs the client patience and the server no memory.
 """
 
 from __future__ import annotations
@@ -11,9 +13,14 @@ from typing import Final, Protocol
 
 from registry.streaming import ClientGone
 
+from .blocks import Blocks
 from .refusals import Refusal
 
 WINDOW: Final = 256 * 1024
+FIRST_BLOCK: Final = 64 * 1024
+"""Bytes received into one block at first, before there is a batch to fill: most bodies are short."""
+_OVER: Final = 16 * 1024
+"""Bytes that may be received at once though the window is smaller."""
 _PIECE_COST: Final = 64
 """What a piece costs in memory beside its bytes: a client may send them one at a time."""
 
@@ -22,6 +29,9 @@ class Source(Protocol):
     """What a body needs of its connection."""
 
     loop: asyncio.AbstractEventLoop
+
+    @property
+    def blocks(self) -> Blocks: ...
 
     def body_wanted(self, body: RequestBody) -> None:
         """The application waits: let bytes come, and the clock run."""
@@ -36,10 +46,16 @@ class Source(Protocol):
         """There may be room to read on."""
 
 
+_NO_BLOCK: Final = memoryview(b"")
+
+
 class RequestBody:
     """`registry.streaming.Body`, and what the connection fills it by."""
 
     __slots__ = (
+        "_begin",
+        "_block",
+        "_end",
         "_held",
         "_pieces",
         "_source",
@@ -57,7 +73,9 @@ class RequestBody:
 
     def __init__(self, source: Source, expected: int | None, *, expects_continue: bool) -> None:
         self._source = source
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
+        self._block = _NO_BLOCK
+        self._begin = self._end = 0  # of what is in the block and not yet among the pieces
         self._held = 0
         self._waiter: asyncio.Future[None] | None = None
         self.expected = expected
@@ -71,7 +89,7 @@ class RequestBody:
         self.expects_continue = expects_continue
         """The client waits for 100 Continue before it sends anything."""
 
-    async def read(self, limit: int) -> list[bytes]:
+    async def read(self, limit: int) -> list[bytes | memoryview]:
         """At least `batch` bytes, or what is left; at most about `limit`; [] at the end.
 
         What arrived is handed out before ClientGone is raised, which is when the client disconnects,
@@ -79,6 +97,7 @@ class RequestBody:
         """
         if not self._enough():
             await self._arrival()
+        self._seal()
         if self._pieces:
             return self._take(limit)
         if self.failed:
@@ -91,7 +110,7 @@ class RequestBody:
     @property
     def drained(self) -> bool:
         """Complete, and all of it handed out."""
-        return self.complete and not self._pieces
+        return self.complete and not self._pieces and self._begin == self._end
 
     @property
     def full(self) -> bool:
@@ -108,11 +127,48 @@ class RequestBody:
         return None if self.expected is None else self.expected - self.received
 
     def feed(self, data: bytes) -> None:
+        """Take bytes that nobody will change."""
         self.received += len(data)
         if self.discarding:
             return
+        self._seal()
         self._pieces.append(data)
         self._held += len(data) + _PIECE_COST
+        self.arrived()
+
+    def within_window(self) -> memoryview:
+        """What `room` gives, but for what goes well beyond the window. Never empty: a window may shrink."""
+        return self.room()[: max(_OVER, self.window - self._held)]
+
+    def room(self) -> memoryview:
+        """Where its next bytes may be put, by whoever then calls `took`. Never empty."""
+        left = self.remaining()
+        if self._end == len(self._block):
+            self._leave_block()  # it may be the one that is free then
+            size = max(FIRST_BLOCK, self.batch if self.received else 0)
+            self._block = self._source.blocks.take(size if left is None else min(size, left))
+        return self._block[self._end :][:left]
+
+    def took(self, count: int) -> None:
+        """So many bytes have been put where `room` said."""
+        self.received += count
+        self._end += count
+        self._held += count
+
+    def copy(self, data: memoryview) -> None:
+        """Take bytes from memory that will be used again. `arrived` must be called after the last."""
+        if self.discarding:
+            self.received += len(data)
+            return
+        while data:
+            room = self.room()
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+            self.took(count)
+            data = data[count:]
+
+    def arrived(self) -> None:
+        """Tell whoever waits for the bytes."""
         if self._waiter is not None:
             self._source.body_comes()
             if self._enough():
@@ -120,6 +176,7 @@ class RequestBody:
 
     def finish(self) -> None:
         self.complete = True
+        self._leave_block()
         self._wake()
 
     def fail(self, refusal: Refusal | None) -> None:
@@ -127,13 +184,28 @@ class RequestBody:
         if not self.complete and not self.failed:
             self.failed = True
             self.refusal = refusal
+            self._leave_block()
             self._wake()
 
     def discard(self) -> None:
         """Nobody will read it: keep nothing."""
         self.discarding = True
+        self._leave_block()
         self._pieces.clear()
         self._held = 0
+
+    def _seal(self) -> None:
+        """Put what has been received into the block among the pieces; its rest may still be used."""
+        if self._begin < self._end:
+            self._pieces.append(self._block[self._begin : self._end])
+            self._held += _PIECE_COST
+            self._begin = self._end
+
+    def _leave_block(self) -> None:
+        """The block is free as soon as those who were given pieces of it are done."""
+        self._seal()
+        self._block = _NO_BLOCK
+        self._begin = self._end = 0
 
     async def _arrival(self) -> None:
         if self._waiter is not None:
@@ -150,7 +222,7 @@ class RequestBody:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _take(self, limit: int) -> list[bytes]:
+    def _take(self, limit: int) -> list[bytes | memoryview]:
         pieces = self._pieces
         if self._held <= limit:
             self._pieces = []

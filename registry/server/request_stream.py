@@ -1,7 +1,8 @@
 """From the bytes of a connection to requests and their bodies.
 
-llhttp parses heads, in steps so small that one read from the socket cannot begin many requests, and
-chunked bodies. A body with Content-Length bypasses it: its bytes go to the request as they came.
+llhttp parses heads, one at a time and in steps so small that no head is read for long. A body with
+Content-Length bypasses it: its bytes go to the request as they came. So do the bytes of plain chunks, see
+`chunks.py`; a chunked body's end, and whatever is unusual in it, is llhttp's again.
 
 Memory is bounded before a head is whole by counting what was fed, and so are trailers and the
 extensions of chunks, which llhttp would read for ever.
@@ -14,6 +15,7 @@ from typing import Final, Protocol
 
 import httptools
 
+from .chunks import PlainChunks
 from .refusals import Refusal, Refused, bad_request, refused
 from .request_body import RequestBody
 from .request_head import MAX_TARGET, WATCHED, RequestHead, check
@@ -22,6 +24,7 @@ from .settings import ServerSettings
 logger = logging.getLogger("holdfast.server")
 
 _HEAD_STEP: Final = 4096
+_HEAD_END: Final = b"\r\n\r\n"
 _TLS: Final = b"\x16\x03"
 """What a handshake begins with (RFC 8446, section 5.1)."""
 _TLS_HERE: Final = "a TLS handshake, and this port speaks plain HTTP"
@@ -52,7 +55,7 @@ class RequestStream:
     """
 
     __slots__ = (
-        "_began",
+        "_chunks",
         "_head_fed",
         "_headers",
         "_last",
@@ -83,28 +86,41 @@ class RequestStream:
         self._progress = False
         self._last = False
         self._raw: RequestBody | None = None
+        self._chunks: PlainChunks | None = None
         self.body: RequestBody | None = None
         self.in_head = False
         self.closed = False
         """The client announced that its last request would be the last."""
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: memoryview) -> memoryview:
         """Take the bytes in, and return those that must wait until the receiver is not busy.
 
-        Raises Refused when nothing further from this client can be understood.
+        Keeps nothing of `data`. Raises Refused when nothing further from this client can be understood.
         """
         while data and not self.closed:
             if self._raw is not None:
                 data = self._feed_raw(self._raw, data)
+            elif self._chunks is not None:
+                data = self._feed_chunks(self._chunks, data)
             elif self.body is not None:
-                data = self._parse(data)
+                data = data[self._parse(data) :]
             elif self._receiver.busy():
                 return data
-            elif len(data) <= self._step:
-                data = self._parse(data)
             else:
-                data = self._parse(data[: self._step]) + data[self._step :]
-        return b""
+                data = data[self._parse_head(bytes(data[: self._step])) :]
+        return data[:0]
+
+    def receiving(self) -> RequestBody | None:
+        """The body to which all belongs that comes next, as far as it has room; None if none is sure to."""
+        body = self._raw
+        return None if body is None or body.discarding or self.closed else body
+
+    def took(self, body: RequestBody, count: int) -> None:
+        """So many bytes have come to where the body that is `receiving` had room."""
+        body.took(count)
+        body.arrived()
+        if body.remaining() == 0:
+            self._end_raw(body)
 
     def asked(self) -> tuple[str, bytes]:
         """Method and target, as far as they came, of the request whose head is not whole."""
@@ -116,34 +132,57 @@ class RequestStream:
         """Break the cycle between the parser and this."""
         del self._parser
 
-    def _feed_raw(self, body: RequestBody, data: bytes) -> bytes:
-        left = body.remaining()
-        if left is None or len(data) < left:
-            body.feed(data)
-            return b""
-        body.feed(data if len(data) == left else data[:left])
+    def _feed_raw(self, body: RequestBody, data: memoryview) -> memoryview:
+        piece = data[: body.remaining()]
+        body.copy(piece)
+        body.arrived()
+        if body.remaining() == 0:
+            self._end_raw(body)
+        return data[len(piece) :]
+
+    def _end_raw(self, body: RequestBody) -> None:
         body.finish()
         self._raw = None
         self._parser = httptools.HttpRequestParser(self)
         self._end()
-        return data[left:]
 
-    def _parse(self, data: bytes) -> bytes:
-        """Parse all of it, but what follows the head of a request for an upgrade."""
+    def _feed_chunks(self, chunks: PlainChunks, data: memoryview) -> memoryview:
+        data = chunks.feed(data)
+        chunks.body.arrived()
+        if chunks.unusual is not None:
+            self._chunks = None
+            if chunks.unusual:
+                self._parse(chunks.unusual)
+        return data
+
+    def _parse_head(self, data: bytes) -> int:
+        """Parse at most one head, so that what follows it is still to be taken in."""
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        whole = end >= len(_HEAD_END)
+        taken = self._parse(data[:end] if whole else data)
+        body = self.body
+        # If some of the body came already, the blank line was in a chunk, and not the one after the head.
+        if whole and body is not None and body.expected is None and not self._progress:
+            self._chunks = PlainChunks(body)
+        return taken
+
+    def _parse(self, data: bytes | memoryview) -> int:
+        """Parse all of it, but what follows the head of a request for an upgrade. What was parsed."""
         was_in_head = self.in_head
         self._progress = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            return self._decline_upgrade(data[upgrade.args[0] :])
+            self._decline_upgrade()
+            return int(upgrade.args[0])
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, Refused):
                 raise error.__context__ from None
             raise
         except httptools.HttpParserError as error:
             if self.closed:
-                return b""
-            tls = not was_in_head and data.startswith(_TLS)
+                return len(data)
+            tls = self.body is None and not was_in_head and bytes(data[: len(_TLS)]) == _TLS
             raise Refused(bad_request(_TLS_HERE if tls else str(error))) from None
         if self.in_head:
             self._head_fed += len(data) if was_in_head else 1
@@ -156,9 +195,9 @@ class RequestStream:
                 self._overhead = 0
             else:
                 self._spend(len(data))
-        return b""
+        return len(data)
 
-    def _decline_upgrade(self, rest: bytes) -> bytes:
+    def _decline_upgrade(self) -> None:
         """To llhttp the head is the whole request, and what follows another protocol."""
         self._parser = httptools.HttpRequestParser(self)
         if self.body is not None:
@@ -167,7 +206,6 @@ class RequestStream:
             else:
                 self._parser = httptools.HttpRequestParser(_BodyOnly(self))
                 self._parser.feed_data(_CHUNKED_HEAD)
-        return rest
 
     def _too_large(self) -> Refusal:
         limit = self._settings.max_header_bytes

@@ -90,7 +90,7 @@ class WorkerServer(uvicorn.Server):
             self.renewal.stop()
 
     def _doorway(self, listener: socket.socket, trusted: tuple[str, ...]) -> Doorway:
-        def connect(client: Announced | None) -> asyncio.Protocol:
+        def connect(client: Announced | None) -> Connection:
             protocol: Connection = cast(Any, self.config.http_protocol_class)(
                 config=self.config,
                 server_state=self.server_state,

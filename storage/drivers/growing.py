@@ -46,7 +46,7 @@ class GrowingFile:
     def state(self) -> str:
         return ""
 
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[bytes | memoryview]) -> None:
         self._require_usable()
         with system_errors("append to", self._key):
             for start in range(0, len(chunks), _BATCH):

@@ -80,7 +80,7 @@ class MemoryWriter:
     def state(self) -> str:
         return ""
 
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[bytes | memoryview]) -> None:
         self._require_open()
         with self._driver.lock:
             for chunk in chunks:

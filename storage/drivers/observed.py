@@ -190,7 +190,7 @@ class _Writer:
     def state(self) -> str:
         return self._inner.state
 
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[bytes | memoryview]) -> None:
         _timed(self._record, "append", self._inner.append, chunks)
 
     def sync(self) -> None:

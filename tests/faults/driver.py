@@ -355,7 +355,7 @@ class FaultyWriter:
     def state(self) -> str:
         return self._inner.state
 
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[bytes | memoryview]) -> None:
         with self._driver.step("writer.append", self._key):
             self._inner.append(chunks)
 

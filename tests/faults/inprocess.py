@@ -77,7 +77,7 @@ class _Body:
         self.batch = 1
         self._content = content
 
-    async def read(self, limit: int) -> list[bytes]:
+    async def read(self, limit: int) -> list[bytes | memoryview]:
         piece = self._content[self.received : self.received + min(limit, 64 * 1024)]
         self.received += len(piece)
         return [piece] if piece else []

@@ -46,7 +46,7 @@ class FakeBody:
         self._pieces = list(pieces)
         self._gone = gone
 
-    async def read(self, limit: int) -> list[bytes]:
+    async def read(self, limit: int) -> list[bytes | memoryview]:
         await asyncio.sleep(0)
         self.limits.append(limit)
         if not self._pieces:
@@ -121,7 +121,7 @@ class FailingSession:
         self.calls: list[int] = []
         self._room = room
 
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[bytes | memoryview]) -> None:
         size = sum(map(len, chunks))
         self.calls.append(size)
         if self.size + size > self._room:
@@ -154,7 +154,7 @@ def test_batches_are_large_alone_and_small_in_a_crowd(threads: Threads) -> None:
         hold = asyncio.Event()
 
         class Waiting(FakeBody):
-            async def read(self, limit: int) -> list[bytes]:
+            async def read(self, limit: int) -> list[bytes | memoryview]:
                 self.limits.append(limit)
                 await hold.wait()
                 return []

@@ -408,7 +408,7 @@ class FaultyWriter:
     def state(self) -> str:
         return self._writer.state
 
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[bytes | memoryview]) -> None:
         for chunk in chunks:
             self._writer.append([chunk[: self._driver.room]])
             if len(chunk) > self._driver.room:

@@ -78,7 +78,7 @@ class S3Writer:
     def state(self) -> str:
         return state_of(self._chunks)
 
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[bytes | memoryview]) -> None:
         self._require_usable()
         try:
             for chunk in chunks:
