@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Final, Protocol
 
@@ -69,9 +70,21 @@ class FileSender:
     """One use each: `await FileSender(wire, file).send(...)`.
 
     `file` stays the caller's; it is duplicated before a thread sees it.
+
+    While the file is in memory, windows leave from a callback that the loop makes whenever the socket takes
+    more: between two of them no task wakes, and nothing is registered anew.
     """
 
-    __slots__ = ("_file", "_own_file", "_socket", "_thread", "_waiter", "_wire")
+    __slots__ = (
+        "_file",
+        "_left",
+        "_offset",
+        "_own_file",
+        "_socket",
+        "_thread",
+        "_waiter",
+        "_wire",
+    )
 
     def __init__(self, wire: Wire, file: int) -> None:
         self._wire = wire
@@ -80,6 +93,7 @@ class FileSender:
         self._socket = wire.duplicate()
         self._waiter: asyncio.Future[None] | None = None
         self._thread: Future[int] | None = None
+        self._offset = self._left = 0
 
     async def send(self, head: bytes, offset: int, count: int) -> None:
         """Send `head` and then `count` bytes. The transport must have nothing left to write.
@@ -88,24 +102,17 @@ class FileSender:
         OSError if it cannot be read. In all of these an unknown part was sent.
         """
         self._wire.sender = self
+        self._offset, self._left = offset, count
         try:
-            await self._send_head(head, socket.MSG_MORE if count else 0)
-            while count:
-                window = min(count, WINDOW)
-                if resident(self._file, offset, window):
-                    sent = _sendfile(self._socket.fileno(), self._file, offset, window)
+            while head:
+                self._check()
+                head = await self._send_head(head, socket.MSG_MORE if count else 0)
+            while self._left:
+                self._check()
+                if resident(self._file, self._offset, min(self._left, WINDOW)):
+                    await self._writable(self._pump)
                 else:
-                    sent = await self._in_thread(offset, window)
-                if sent == 0:
-                    raise EOFError(f"the file ended {count} bytes early")
-                if sent > 0:
-                    offset += sent
-                    count -= sent
-                if sent < window:
-                    await self._writable()
-                elif count:
-                    await asyncio.sleep(0)
-                    self._check()
+                    await self._send_in_thread()
         finally:
             self._wire.sender = None
             if self._thread is None or self._thread.done():
@@ -118,35 +125,62 @@ class FileSender:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _send_head(self, head: bytes, flags: int) -> None:
-        while head:
-            try:
-                head = head[self._socket.send(head, flags) :]
-            except BlockingIOError:
-                await self._writable()
+    async def _send_head(self, head: bytes, flags: int) -> bytes:
+        """What is left of it."""
+        try:
+            return head[self._socket.send(head, flags) :]
+        except BlockingIOError:
+            await self._writable(self.interrupt)
+            return head
 
-    async def _in_thread(self, offset: int, count: int) -> int:
+    def _pump(self) -> None:
+        """Send a window, and leave it to the loop to call again until the task has to see to something."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        window = min(self._left, WINDOW)
+        try:
+            if resident(self._file, self._offset, window):
+                self._sent(_sendfile(self._socket.fileno(), self._file, self._offset, window))
+                if self._left:
+                    self._wire.stalled()  # until the next call, which may never come
+                    return
+        except Exception as error:  # noqa: BLE001 - it is raised where the sending was begun
+            waiter.set_exception(error)
+        else:
+            waiter.set_result(None)
+
+    async def _send_in_thread(self) -> None:
+        window = min(self._left, WINDOW)
         if self._own_file < 0:
             self._own_file = os.dup(self._file)
         self._thread = self._wire.file_threads().submit(
-            _sendfile, self._socket.fileno(), self._own_file, offset, count
+            _sendfile, self._socket.fileno(), self._own_file, self._offset, window
         )
         sent = await asyncio.wrap_future(self._thread)
         self._check()
-        return sent
+        self._sent(sent)
+        if sent < window:
+            await self._writable(self.interrupt)
 
-    async def _writable(self) -> None:
-        self._check()
+    def _sent(self, sent: int) -> None:
+        if sent == 0:
+            raise EOFError(f"the file ended {self._left} bytes early")
+        if sent > 0:
+            self._offset += sent
+            self._left -= sent
+
+    async def _writable(self, then: Callable[[], None]) -> None:
+        """Have `then` called each time the socket takes something, until it ends the wait."""
         loop = self._wire.loop
         self._waiter = loop.create_future()
-        loop.add_writer(self._socket.fileno(), self.interrupt)
+        loop.add_writer(self._socket.fileno(), then)
         self._wire.stalled()
         try:
             await self._waiter
         finally:
             loop.remove_writer(self._socket.fileno())
             self._wire.moving()
-        self._check()
 
     def _check(self) -> None:
         if self._wire.lost:
