@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.ceph import Gateway, ceph_gateway
 from tests.support.cephfs import ceph_filesystem
@@ -20,6 +21,10 @@ from tests.support.s3 import S3Store, rclone_server
 # Who runs the tests in the background of a script has Ctrl-C ignored, in what they start as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The machine may be busy with other things: how long an example takes says nothing about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
