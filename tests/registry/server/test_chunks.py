@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -71,23 +70,37 @@ class Receiver:
 
 def taken(body: RequestBody) -> bytes:
     """All that has come of it."""
+    if not body.received:
+        return b""
+    reading = body.read(1 << 30)
+    with pytest.raises(StopIteration) as end:
+        reading.send(None)  # which need not wait: it is here
+    return b"".join(end.value.value)
 
-    async def read() -> bytes:
-        return b"".join(await body.read(1 << 30))
 
-    return asyncio.run(read()) if body.received else b""
-
-
-def fed(data: bytes, cuts: list[int]) -> Receiver:
+def fed(data: bytes, cuts: list[int], receiver: Receiver | None = None) -> Receiver:
     """What a stream makes of `data` in pieces, each of which is overwritten once it has been fed."""
-    receiver = Receiver()
+    receiver = receiver or Receiver()
     stream = RequestStream(receiver, settings())
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(places):
         piece = bytearray(data[start:end])
-        assert not stream.feed(memoryview(piece))
+        left = straight(stream, memoryview(piece))
+        assert not stream.feed(left)
+        left.release()
         piece[:] = b"\xff" * len(piece)
     return receiver
+
+
+def straight(stream: RequestStream, data: memoryview) -> memoryview:
+    """What is left after the body that is received straight from the socket has what belongs to it."""
+    while data and (body := stream.receiving()) is not None:
+        room = body.within_window()
+        count = min(len(room), len(data))
+        room[:count] = data[:count]
+        stream.took(body, count)
+        data = data[count:]
+    return data
 
 
 def plain(data: bytes) -> bytes:
@@ -139,6 +152,76 @@ MISTAKES = [
 def test_what_could_be_read_in_two_ways_is_refused(body: bytes, cuts: list[int]) -> None:
     with pytest.raises(Refused):
         fed(HEAD + body + NEXT, cuts)
+
+
+def outcome(data: bytes, cuts: list[int]) -> tuple[Any, ...]:
+    """All that an application, or the next one on the same connection, could see of it."""
+    receiver = Receiver()
+    refused = False
+    try:
+        fed(data, cuts, receiver)
+    except Refused:
+        refused = True
+    seen = [(taken(body), body.complete) for body in receiver.bodies]
+    return refused, receiver.heads, seen, receiver.ended
+
+
+PLAIN = st.lists(
+    st.sampled_from([b"abc", b"0\r\n\r\n", b"0123456789ab"]).map(plain), max_size=2
+).map(b"".join)
+ODD = st.sampled_from(
+    [
+        *(
+            b"3\r\nabc\n",
+            b"3\r\nabc\r",
+            b"3\r\nabc",
+            b"3\r\nabcxy",
+            b"3\r\nabcx\n",
+            b"3\r\nabc\r\n\r\n",
+        ),
+        *(
+            b"3\r\nab\r\n",
+            b"3\nabc\r\n",
+            b"3\rabc\r\n",
+            b"3\r\r\nabc\r\n",
+            b"3abc\r\n",
+            b"\r\nabc\r\n",
+        ),
+        *(
+            b"3 \r\nabc\r\n",
+            b"3\t\r\nabc\r\n",
+            b" 3\r\nabc\r\n",
+            b"3;a=b\r\nabc\r\n",
+            b"3;\r\nabc\r\n",
+        ),
+        *(
+            b"+3\r\nabc\r\n",
+            b"0x3\r\nabc\r\n",
+            b"3g\r\nabc\r\n",
+            b"-3\r\nabc\r\n",
+            b"30\r\nabc\r\n",
+        ),
+        *(b"00000003\r\nabc\r\n", b"000000003\r\nabc\r\n", b"000000030\r\nabc\r\n"),
+        *(b"f0000003\r\nabc\r\n", b"f00000000000000003\r\nabc\r\n", b"3\r\nabc\r\n0\r\n", b""),
+    ]
+)
+
+
+@given(PLAIN, ODD, PLAIN, ENDS, CUTS)
+def test_llhttp_alone_would_read_the_same(
+    before: bytes, odd: bytes, after: bytes, end: bytes, cuts: list[int]
+) -> None:
+    """However wrong it is: what a balancer and we understand differently is a request smuggled in."""
+    data = HEAD + before + odd + after + end + NEXT
+    found = outcome(data, cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks.PlainChunks, "feed", to_llhttp)
+        assert outcome(data, []) == found
+
+
+def to_llhttp(self: chunks.PlainChunks, data: memoryview) -> memoryview:
+    self.unusual = b""
+    return data
 
 
 @pytest.mark.parametrize("cut", range(1, 4))
