@@ -15,10 +15,7 @@ PAGE: Final = 4096
 
 def read_page(tree: Tree, path: str, length: int) -> bytes:
     """A link or another small file of this machine, whose reads are short only at the end."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        descriptor = tree.again(lambda: os.open(path, os.O_RDONLY), path)
+    descriptor = tree.again(lambda: os.open(path, os.O_RDONLY), path)
     try:
         return os.read(descriptor, length)
     finally:
