@@ -12,7 +12,7 @@ from contextlib import suppress
 from registry_gc.spill import SHARDS
 from storage import layout
 from storage.collection import bloom, entries
-from storage.collection.bloom import Bloom
+from storage.collection.bloom import Bloom, Members
 from storage.collection.entries import Entry
 from storage.driver import Driver, ObjectNotFound
 from storage.model.errors import DigestInvalid, NameInvalid
@@ -65,7 +65,7 @@ class Ledger:
         self._run = run
         self._first = 0
         self._lines: list[str] = []
-        self._pending: list[Entry] = []
+        self._pending = Members()
         self.lists: list[str] = []
         self.filters: list[str] = []
         self.count = 0
@@ -74,7 +74,7 @@ class Ledger:
     def add(self, shard: int, condemned: Mapping[Entry, float]) -> None:
         for entry, since in sorted(condemned.items()):
             self._lines.append(f"{entry} {since!r}")
-            self._pending.append(entry)
+            self._pending.add(entry)
             self.count += 1
             self.oldest = min(self.oldest, since)
         if len(self._lines) >= LIST_LENGTH:
@@ -98,7 +98,7 @@ class Ledger:
 
     def _write_filter(self) -> None:
         key = layout.of_run(self._run, f"filter-{self._name}-{len(self.filters)}")
-        made = Bloom.of(self._pending, len(self._pending))
+        made = Bloom.of(self._pending)
         self._driver.write(key, bytes(made.content))
         self.filters.append(key)
         self._pending.clear()
