@@ -28,4 +28,5 @@ echo "$host" >/proc/sys/kernel/hostname
 ip link set lo up
 ip address add "$address/24" dev vec0
 ip link set vec0 up
+[ -z "$manager" ] || . "$manager"
 exec chroot . "$python" -I -S "$agent" "$address" "$port"

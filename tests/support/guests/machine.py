@@ -51,9 +51,12 @@ class Guests:
 
 
 @contextlib.contextmanager
-def guests(directory: Path, shared: Path, count: int = 2) -> Iterator[Guests]:
+def guests(
+    directory: Path, shared: Path, count: int = 2, *, systemd: bool = False
+) -> Iterator[Guests]:
     """Running guests. They write to `shared` as we do; their other writes stay with them.
 
+    With `systemd` that is their first process, with nothing to run yet but the agent and its journal.
     They need root, /dev/net/tun, and Debian's user-mode-linux and kmod.
     """
     kernel, depmod = program("linux.uml"), program("depmod")
@@ -63,7 +66,7 @@ def guests(directory: Path, shared: Path, count: int = 2) -> Iterator[Guests]:
         for number in range(count):
             guest = Guest(f"node-{number + 1}", f"10.77.0.{number + 2}", network, free_port())
             process = running.enter_context(
-                _boot(kernel, modules, directory, shared, guest, tap(number))
+                _boot(kernel, modules, directory, shared, guest, tap(number), systemd)
             )
             started.append((guest, process))
         for guest, process in started:
@@ -88,7 +91,13 @@ def _modules(directory: Path, depmod: str) -> Path:
 
 @contextlib.contextmanager
 def _boot(
-    kernel: str, modules: Path, directory: Path, shared: Path, guest: Guest, device: str
+    kernel: str,
+    modules: Path,
+    directory: Path,
+    shared: Path,
+    guest: Guest,
+    device: str,
+    systemd: bool,
 ) -> Iterator[subprocess.Popen[bytes]]:
     words = {
         "modules": modules,
@@ -98,6 +107,7 @@ def _boot(
         "python": sys.executable,
         "agent": agent.__file__,
         "port": AGENT_PORT,
+        "manager": Path(__file__).with_name("systemd.sh") if systemd else "",
     }
     command = [
         kernel,
