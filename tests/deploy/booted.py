@@ -28,6 +28,7 @@ PATIENCE = 120.0
 # has to come before one that the system has of the same name.
 ENVIRONMENT = """
 mkdir -p /opt/python /opt/holdfast/bin /opt/holdfast/{packages} /opt/holdfast/checkout
+chmod a+rx {base} {checkout} {site} # in the guest alone
 mount --bind {base} /opt/python
 mount --bind {checkout} /opt/holdfast/checkout
 mount --bind {site} /opt/holdfast/{packages}
