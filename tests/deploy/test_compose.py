@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -14,43 +13,18 @@ from click.testing import CliRunner
 
 from registry.cli import main
 from registry.config import load
-from tests.support.clients import Client, Docker, Outcome, random_files, run, wait_for
-from tests.support.engines import program
+from tests.deploy.composed import DEPLOY, GIVEN, compose, project, quickened, rendered
+from tests.support.clients import Client, Docker, random_files, wait_for
 from tests.support.images import MIB
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.engine("docker-compose")
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 KINDS = ("single", "production")
 NEEDED = {
     kind: re.findall(r"\$\{(\w+):\?", (DEPLOY / f"compose/{kind}/compose.yml").read_text())
     for kind in KINDS
 }
-GIVEN = {
-    "HOLDFAST_IMAGE": "registry.example.com/holdfast:1",
-    "REGISTRY_HOST": "registry.example.com",
-    "S3_BUCKET": "my-images",
-    "S3_REGION": "eu-central-1",
-    "TLS_CERTIFICATE": "./tls.crt",
-    "TLS_KEY": "./tls.key",
-    "HTPASSWD_FILE": "./users",
-}
-
-QUICK = {
-    f"REGISTRY_GC_TIMING_{name}": value
-    for name, value in {"VIEW": "2s", "SECTION": "5s", "LAG": "100ms"}.items()
-}
-
-
-def compose(kind: str, environ: Mapping[str, str], *words: str, check: bool = True) -> Outcome:
-    file = str(DEPLOY / f"compose/{kind}/compose.yml")
-    return run([program("docker-compose"), "-f", file, *words], check=check, environ=environ)
-
-
-def rendered(kind: str, **environ: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(compose(kind, {**GIVEN, **environ}, "config").stdout)
-    return found
 
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in KINDS for n in sorted({*NEEDED[k]})])
@@ -123,26 +97,14 @@ def port() -> int:
 
 @pytest.fixture
 def single(docker: Docker, image: str, port: int, tmp_path: Path) -> Iterator[Client]:
-    """The single one, running: on the machine's own network, since the engine of the tests has no other."""
-    document = rendered("single", HOLDFAST_IMAGE=image, HOLDFAST_GC_EVERY="2s")
-    for service in document["services"].values():
-        service["network_mode"] = "host"
-        service.pop("ports", None)
-        environment = service.setdefault("environment", {})
-        environment |= {"REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}", **QUICK}
-    file = tmp_path / "compose.yml"
-    file.write_text(yaml.safe_dump(document))
-    _, option, address = docker.command
-    assert option == "-H"
-    started = Client(
-        (program("docker-compose"), "-p", "holdfast-test", "-f", str(file)),
-        {**docker.environ, "DOCKER_HOST": address},
+    """The single one, running."""
+    listen = f"127.0.0.1:{port}"
+    document = rendered(
+        "single", HOLDFAST_IMAGE=image, HOLDFAST_LISTEN=listen, HOLDFAST_GC_EVERY="2s"
     )
-    try:
+    with project(docker, yaml.safe_dump(quickened(document)), tmp_path) as started:
         started("up", "-d")
         yield started
-    finally:
-        started("down", "-v", "--timeout", "20")
 
 
 @pytest.mark.timeout(600)  # the first test that needs the image builds it

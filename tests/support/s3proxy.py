@@ -169,7 +169,7 @@ class _Rule:
 class S3Proxy:
     """`store` is the server behind it, as seen through it."""
 
-    def __init__(self, store: S3Store) -> None:
+    def __init__(self, store: S3Store, host: str = "127.0.0.1", port: int = 0) -> None:
         target = urlsplit(store.endpoint)
         assert target.scheme == "http"
         assert target.hostname is not None
@@ -178,10 +178,10 @@ class S3Proxy:
         self._lock = threading.Lock()
         self._calls: list[Call] = []
         self._rules: list[_Rule] = []
-        self._server = _Server(self)
+        self._server = _Server(self, (host, port))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
-        self.store = store.at(f"http://127.0.0.1:{self._server.server_address[1]}")
+        self.store = store.at(f"http://{host}:{self._server.server_address[1]}")
 
     def inject(
         self,
@@ -240,9 +240,9 @@ class S3Proxy:
 
 
 @contextlib.contextmanager
-def s3_proxy(store: S3Store) -> Iterator[S3Proxy]:
-    """A proxy for the time of a block."""
-    proxy = S3Proxy(store)
+def s3_proxy(store: S3Store, host: str = "127.0.0.1", port: int = 0) -> Iterator[S3Proxy]:
+    """A proxy for the time of a block, on an address of this machine; port 0 is a free one."""
+    proxy = S3Proxy(store, host, port)
     try:
         yield proxy
     finally:
@@ -297,10 +297,10 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, proxy: S3Proxy) -> None:
+    def __init__(self, proxy: S3Proxy, address: tuple[str, int]) -> None:
         self.proxy = proxy
         self._open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(address, _Handler)
 
     def process_request(self, request: object, client_address: object) -> None:
         assert isinstance(request, socket.socket)
