@@ -48,4 +48,8 @@ def _refuse_newcomers(listener: socket.socket) -> None:
     try:
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
     except OSError as error:
-        logger.warning("who connects while the server stops may be cut off: %s", error)
+        logger.warning(
+            "who connects while the server stops may be cut off, because the kernel lets only root turn "
+            "connections away (%s); give http.draindelay longer than the balancer takes to notice",
+            error,
+        )
