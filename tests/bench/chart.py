@@ -18,6 +18,8 @@ _LABELS = 370
 """Where the bars begin."""
 _ROOM = 90
 """Behind the longest bar, for its figure."""
+_MOST = 2.0
+"""Longer bars end here, with their figure: one of them would make all others too short to read."""
 _LINE = 26
 _FONT = 'font-family="system-ui, sans-serif" font-size="13"'
 _CHARTED = (Figure.CPU, Figure.WALL, Figure.P99, Figure.MEMORY, Figure.GROWTH)
@@ -42,7 +44,7 @@ def bars(results: Sequence[Result], caption: str, peer: str) -> str:
         for result in results
         if result.row.figure in _CHARTED and (spread := result.ratio(result.row.figure))
     ]
-    most = max([1.0, *(ratio for _, ratio in shown)])
+    most = min(_MOST, max([1.0, *(ratio for _, ratio in shown)]))
     unit = full / most
     parts = [
         _text(_LABELS, 18, f"{peer} = 1; shorter is better", anchor="start", colour=_PEER),
@@ -53,8 +55,9 @@ def bars(results: Sequence[Result], caption: str, peer: str) -> str:
         figure = result.row.figure
         top = 30 + number * _LINE
         parts.append(_text(_LABELS - 10, top + 13, _label(result), anchor="end"))
-        parts.append(_bar(top, ratio * unit, _OURS))
-        parts.append(_text(_LABELS + ratio * unit + 6, top + 13, f"{ratio:.2f}", anchor="start"))
+        length = min(ratio, most) * unit
+        parts.append(_bar(top, length, _OURS))
+        parts.append(_text(_LABELS + length + 6, top + 13, f"{ratio:.2f}", anchor="start"))
         floor = result.floor(figure)
         if floor is not None:
             at = _LABELS + unit * floor.median / result.values(figure)[1].median
