@@ -20,7 +20,7 @@ from storage.driver import ObjectInfo
 from tests.registry.server.harness import routed, settings
 from tests.registry.server.tls_harness import Files, secured
 
-STEP = 64 * 1024
+STEP = 256 * 1024
 MEGABYTE = 1024 * 1024
 
 
