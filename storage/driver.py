@@ -107,21 +107,6 @@ class Child(NamedTuple):
     is_prefix: bool
 
 
-def any_listed(driver: Driver, prefix: str) -> bool:
-    """For drivers that know no faster way to has_children()."""
-    return next(iter(driver.list(prefix)), None) is not None
-
-
-def leaves_by_walking(driver: Driver, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
-    """For drivers whose walk() is as fast as it gets."""
-    depth = prefix.count("/") + 2
-    return (
-        info
-        for info in driver.walk(prefix)
-        if info.key.count("/") == depth and info.key.endswith(f"/{leaf}")
-    )
-
-
 class Anything:
     """The type of ANYTHING."""
 

@@ -21,12 +21,12 @@ from storage.driver import (
     Reader,
     WouldBlock,
     check_key,
-    leaves_by_walking,
 )
 from storage.drivers import cached, discarding, preparing, walking
 from storage.drivers.discarding import TrashedFiles
 from storage.drivers.growing import GrowingFile, open_growing_file
 from storage.drivers.locks import Stripes
+from storage.drivers.plain import leaves_by_walking
 from storage.drivers.posix import sync_directories, system_errors
 from storage.drivers.reading import PAGE, Changed, FileReader, read_page
 from storage.drivers.tree import Tree

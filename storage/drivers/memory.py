@@ -24,10 +24,9 @@ from storage.driver import (
     Reader,
     Unavailable,
     Void,
-    any_listed,
     check_key,
-    leaves_by_walking,
 )
+from storage.drivers.plain import any_listed, leaves_by_walking
 
 
 @dataclass(frozen=True, slots=True)

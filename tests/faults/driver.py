@@ -33,9 +33,8 @@ from storage.driver import (
     ObjectInfo,
     Reader,
     Writer,
-    any_listed,
-    leaves_by_walking,
 )
+from storage.drivers.plain import any_listed, leaves_by_walking
 
 T = TypeVar("T")
 

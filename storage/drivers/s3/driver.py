@@ -13,10 +13,9 @@ from storage.driver import (
     ObjectNotFound,
     Reader,
     Unavailable,
-    any_listed,
     check_key,
-    leaves_by_walking,
 )
+from storage.drivers.plain import any_listed, leaves_by_walking
 from storage.drivers.s3 import deleting, growing, listing
 from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.discarding import SignedDeletes
