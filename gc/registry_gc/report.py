@@ -60,7 +60,7 @@ class Report:
 
 
 def sentences(report: Report) -> list[str]:
-    """For a person, a line each."""
+    """For a person, a line each. Why the run ended early is not among them: that is for stderr."""
     totals = report.totals
     would = "would be " if report.dry_run else ""
     lines = [
@@ -86,8 +86,6 @@ def sentences(report: Report) -> list[str]:
         lines.append("Repositories that hold most, by themselves and together with others:")
         for name, alone, shared in largest(totals, SHOWN):
             lines.append(f"  {name}: {amount(alone)}, {amount(shared)}")
-    if report.stopped:
-        lines.append(report.stopped)
     lines.append(f"Run {report.run or '-'}: {report.seconds:.1f} s, {report.requests} requests.")
     return lines
 

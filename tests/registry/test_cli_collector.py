@@ -486,15 +486,17 @@ def test_a_run_that_is_stopped_says_so_and_leaves_no_wait_to_the_next(
     config.write_text(quick.replace("view: 10ms", "view: 60s"))
     process = subprocess.Popen(
         [sys.executable, "-c", "from registry.cli_collector import main; main()", str(config)],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     wait_for(lambda: [*shop.driver.walk(layout.PUBLICATIONS)], "the run has begun")
     process.send_signal(sent)
-    _, said = process.communicate(timeout=30)
+    reported, said = process.communicate(timeout=30)
     assert process.returncode == code
     assert said == "Interrupted. Nothing is lost, and the next run goes on.\n"
+    assert "Interrupted" not in reported, "once is enough on a terminal, which shows both"
+    assert reported.splitlines()[-1].startswith("Run ")
     config.write_text(quick)
     assert run(config, "--now").exit_code == 0
     assert shop.pulls("a", kept)
