@@ -38,7 +38,7 @@ def services_of(
         driver,
         requirements_of(settings),
         lambda hit: metrics.cache_request("manifest", hit=hit),
-        Staleness(tags=settings.storage.cache.tagttl),
+        Staleness(tags=settings.storage.cache.tagttl, lag=settings.gc.timing.lag),
         Guard(driver, settings.gc.timing.build()),
     )
     return Services(

@@ -95,6 +95,15 @@ class Blobs:
             reader.close()
             raise
 
+    @translated
+    def url(self, digest: Digest, lifetime: int) -> str | None:
+        """From where a client can GET the blob for `lifetime` seconds; None if storage has no URLs.
+
+        Raises BlobUnknown.
+        """
+        key = layout.blob(self.stat(digest).stored)
+        return self._driver.presign(key, lifetime=lifetime, patient=self._patient)
+
     def has(self, digest: Digest) -> bool:
         try:
             self.stat(digest)

@@ -326,8 +326,11 @@ class Driver(Protocol):
     def prune(self, prefix: str) -> None:
         """Remove empty directories at and below `prefix`, where a driver has such; best effort."""
 
-    def presign(self, key: str, *, lifetime: int) -> str | None:
-        """A URL from which a client can GET the object for `lifetime` seconds, or None."""
+    def presign(self, key: str, *, lifetime: int, patient: bool = True) -> str | None:
+        """A URL from which a client can GET the object for `lifetime` seconds, or None.
+
+        Without `patient`, raises WouldBlock rather than wait, for credentials to be renewed.
+        """
 
     def local_path(self, key: str) -> Path | None:
         """Where the object is on this machine, or None."""

@@ -49,6 +49,7 @@ link holds a digest and nothing else, no newline. FORMAT.md has the rules in ful
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
@@ -131,6 +132,26 @@ def layer_directory(name: RepositoryName, digest: Digest) -> str:
 
 def layer(name: RepositoryName, digest: Digest) -> str:
     return f"{layer_directory(name, digest)}/link"
+
+
+class LinkPlace(NamedTuple):
+    """Where a layer's or a revision's link is: `<directory>/<hex>/link`."""
+
+    directory: str
+    algorithm: str
+    hex: str
+
+
+def link_place(key: str) -> LinkPlace | None:
+    """None for every other key, the links of tags among them."""
+    named, _, leaf = key.rpartition("/")
+    if leaf != "link":
+        return None
+    directory, _, hexadecimal = named.rpartition("/")
+    kind, _, algorithm = directory.rpartition("/")
+    if not kind.endswith(("/_layers", f"/{MANIFESTS}/revisions")):
+        return None
+    return LinkPlace(directory, algorithm, hexadecimal)
 
 
 def uploads(name: RepositoryName) -> str:

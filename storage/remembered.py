@@ -2,8 +2,9 @@
 
 Where each question is a request to another machine, an image that a hundred nodes pull at once would ask
 the same few questions a hundred times. What is remembered is that a link or a blob is there: never that
-one is absent, never what a listing said, and a tag only if the operator allows it. Who writes, or
-decides whether a push may rely on something, asks the storage itself.
+one is absent, and a tag only if the operator allows it. Who writes, or decides whether a push may rely on
+something, asks the storage itself. Where a pull would ask for many links of one repository, a listing tells
+of all of them at once (`storage/listed_links.py`).
 
 How stale an answer can be is `Staleness`: so long can something that another node has deleted still be
 pulled through this one. What this process deletes it forgets at once.
@@ -29,6 +30,7 @@ from storage.driver import (
     WouldBlock,
     Writer,
 )
+from storage.listed_links import ListedLinks
 
 REMEMBERED = 100_000
 
@@ -42,6 +44,9 @@ class Staleness:
     blobs: float = 600.0
     """Of what links name. A link that is there has its blob: the collector removes the blob after it."""
     tags: float = 0.0
+    lag: float = 0.0
+    """After this, what was deleted is in no listing any more. If it is as much as `links`, links are never
+    listed for pulls."""
 
     def of(self, key: str) -> float:
         if key.startswith(layout.BLOBS):
@@ -63,14 +68,23 @@ class Memory:
         self._clock = clock
         self._read: Cache[str, tuple[float, bytes]] = Cache(REMEMBERED)
         self._stat: Cache[str, tuple[float, ObjectInfo]] = Cache(REMEMBERED)
+        self._listed = ListedLinks(staleness.links - staleness.lag, clock)
 
     def read(self, key: str) -> bytes | None:
         found = self._read.get(key)
-        return found[1] if found is not None and found[0] > self._clock() else None
+        if found is not None:
+            until, content = found
+            if until > self._clock() and not self._listed.denies(key, until):
+                return content
+        return self._listed.content(key)
 
     def stat(self, key: str) -> ObjectInfo | None:
         found = self._stat.get(key)
         return found[1] if found is not None and found[0] > self._clock() else None
+
+    def learn(self, key: str, driver: Driver) -> bool:
+        """When read() does not know the key: whether it may do so now, from a listing by the driver."""
+        return self._listed.learn(key, driver)
 
     def has_read(self, key: str, content: bytes, asked: float) -> None:
         """Of blobs only the sizes are kept: their bytes may be many, or wrong, which a new read mends."""
@@ -89,6 +103,7 @@ class Memory:
         try:
             yield
         finally:
+            self._listed.forget(keys, below)
             for cache in (self._read, self._stat):
                 for key in keys:
                     cache.drop(key)
@@ -212,8 +227,8 @@ class RememberingDriver:
     def prune(self, prefix: str) -> None:
         self._inner.prune(prefix)
 
-    def presign(self, key: str, *, lifetime: int) -> str | None:
-        return self._inner.presign(key, lifetime=lifetime)
+    def presign(self, key: str, *, lifetime: int, patient: bool = True) -> str | None:
+        return self._inner.presign(key, lifetime=lifetime, patient=patient)
 
     def local_path(self, key: str) -> Path | None:
         return self._inner.local_path(key)
@@ -228,9 +243,11 @@ class RememberingDriver:
 class _Lookups(RememberingDriver):
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         content = self._memory.read(key)
+        if content is None and self._memory.learn(key, self._inner):
+            content = self._memory.read(key)
         if content is None:
             return super().read(key, offset=offset, length=length)
-        return content[offset : None if length is None else offset + length]
+        return _part(content, offset, length)
 
     def stat(self, key: str) -> ObjectInfo:
         return self._memory.stat(key) or super().stat(key)
@@ -240,9 +257,10 @@ class _Immediate(_Lookups):
     """What is in memory, or WouldBlock."""
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        if self._memory.read(key) is None:
+        content = self._memory.read(key)
+        if content is None:
             raise WouldBlock(key)
-        return super().read(key, offset=offset, length=length)
+        return _part(content, offset, length)
 
     def stat(self, key: str) -> ObjectInfo:
         info = self._memory.stat(key)
@@ -270,3 +288,7 @@ class _Immediate(_Lookups):
 
     def delete_many(self, keys: Iterable[str]) -> None:
         raise WouldBlock("delete_many")
+
+
+def _part(content: bytes, offset: int, length: int | None) -> bytes:
+    return content[offset : None if length is None else offset + length]

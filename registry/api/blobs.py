@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from starlette.responses import Response
 
@@ -23,7 +23,6 @@ from registry.responses import (
     etag,
     parse_range,
 )
-from storage import layout
 from storage.blobs import Blob, unknown
 from storage.collection import entries
 from storage.driver import DriverError, Reader
@@ -99,11 +98,9 @@ async def _redirected(call: Call, digest: Digest) -> Response | None:
         call.request.scope["holdfast"].client, call.header("user-agent")
     ):
         return None
-    blob = await call.look_up(lambda repository: repository.blobs.stat(digest))
+    url = await call.look_up(lambda repository: repository.blobs.url(digest, LIFETIME))
     if (unchanged := _not_modified(call, digest)) is not None:
         return unchanged
-    presign = partial(store.driver.presign, layout.blob(blob.stored), lifetime=LIFETIME)
-    url = await call.threads.run(presign)
     if url is None:
         return None
     headers = {
@@ -112,7 +109,7 @@ async def _redirected(call: Call, digest: Digest) -> Response | None:
         "Content-Length": "0",
         "Cache-Control": "no-store",
     }
-    return Response(status_code=307, headers=headers)
+    return EncodedResponse(b"", 307, encoded(headers))
 
 
 async def _accelerated(call: Call, digest: Digest) -> Response | None:

@@ -199,7 +199,7 @@ class FilesystemDriver:
     def prune(self, prefix: str) -> None:
         walking.prune(self._tree, self._tree.path(prefix))
 
-    def presign(self, key: str, *, lifetime: int) -> str | None:
+    def presign(self, key: str, *, lifetime: int, patient: bool = True) -> str | None:
         check_key(key)
         return None
 

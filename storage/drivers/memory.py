@@ -282,7 +282,7 @@ class MemoryDriver:
     def prune(self, prefix: str) -> None:
         check_key(prefix)
 
-    def presign(self, key: str, *, lifetime: int) -> str | None:
+    def presign(self, key: str, *, lifetime: int, patient: bool = True) -> str | None:
         check_key(key)
         return None
 

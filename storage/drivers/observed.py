@@ -137,8 +137,9 @@ class ObservedDriver:
     def prune(self, prefix: str) -> None:
         _timed(self._record, "prune", self._inner.prune, prefix)
 
-    def presign(self, key: str, *, lifetime: int) -> str | None:
-        return _timed(self._record, "presign", self._inner.presign, key, lifetime=lifetime)
+    def presign(self, key: str, *, lifetime: int, patient: bool = True) -> str | None:
+        presign = self._inner.presign
+        return _timed(self._record, "presign", presign, key, lifetime=lifetime, patient=patient)
 
     def local_path(self, key: str) -> Path | None:
         return _timed(self._record, "local_path", self._inner.local_path, key)

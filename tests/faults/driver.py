@@ -277,9 +277,9 @@ class FaultyDriver:
         with self.step("prune", prefix):
             self._inner.prune(prefix)
 
-    def presign(self, key: str, *, lifetime: int) -> str | None:
+    def presign(self, key: str, *, lifetime: int, patient: bool = True) -> str | None:
         with self.step("presign", key):
-            return self._inner.presign(key, lifetime=lifetime)
+            return self._inner.presign(key, lifetime=lifetime, patient=patient)
 
     def local_path(self, key: str) -> Path | None:
         with self.step("local_path", key):

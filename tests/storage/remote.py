@@ -30,6 +30,10 @@ class RemoteMemory(MemoryDriver):
         self.asked["list"] += 1
         return super().list(prefix, after=after)
 
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        self.asked["walk"] += 1
+        return super().walk(prefix)
+
     def write(self, key: str, data: bytes) -> None:
         self.asked["write"] += 1
         super().write(key, data)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from storage.driver import Unavailable
+from storage.driver import Unavailable, WouldBlock
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from tests.support.s3 import S3Store
@@ -181,6 +181,24 @@ def test_the_role_of_a_container_is_renewed_in_time(
         asked = len(issuer.asked)
         assert driver.read("key") == b"data"
         assert len(issuer.asked) == asked, "what lasts for hours was asked for again"
+        driver.close()
+
+
+def test_urls_are_signed_with_what_was_renewed_and_no_event_loop_waits_for_that(
+    rgw: S3Store, bucket: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listening(issuer) as url:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/role")
+        issuer.lasting = timedelta(minutes=MINUTES_THAT_FORCE_RENEWAL)
+        driver = S3Driver(without_keys(rgw, bucket))
+        driver.presign("key", lifetime=60)
+        issuer.keys, issuer.lasting = ("another", "key"), timedelta(hours=6)
+        with pytest.raises(WouldBlock):
+            driver.presign("key", lifetime=60, patient=False)
+        for patient in (True, False):
+            signed = driver.presign("key", lifetime=60, patient=patient)
+            assert signed is not None
+            assert "X-Amz-Credential=another%2F" in signed
         driver.close()
 
 

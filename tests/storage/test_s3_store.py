@@ -9,19 +9,21 @@ from dataclasses import dataclass
 
 import pytest
 
-from storage import layout
+from storage import layout, listed_links
 from storage.collection import entries
 from storage.collection.guard import Guard
 from storage.collection.timing import Timing
+from storage.driver import ObjectNotFound
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
+from storage.listed_links import WORTH
 from storage.model.digest import Digest
 from storage.model.errors import DigestInvalid, RangeInvalid, UploadUnknown
 from storage.model.reference import RepositoryName, Tag
-from storage.remembered import Staleness
+from storage.remembered import Memory, RememberingDriver, Staleness
 from storage.repository import Repository, Store
 from tests.support.s3 import S3Store
-from tests.support.s3proxy import S3Proxy, s3_proxy
+from tests.support.s3proxy import Answer, S3Proxy, s3_proxy
 
 MEBIBYTE = 1024 * 1024
 CHUNK = 8 * MEBIBYTE
@@ -59,6 +61,13 @@ class World:
         self.proxy.forget()
         del counts[DELETED_LATER]
         return counts
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -257,6 +266,43 @@ def test_pulls_of_what_was_just_pulled_cost_nothing(world: World) -> None:
     assert immediate.blobs.stat(digest).size == 5
     assert world.stores[1].driver.presign(layout.blob(digest), lifetime=60)
     assert world.spent() == {}
+
+
+def test_pulls_of_many_layers_of_a_repository_cost_one_list_in_their_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listed_links, "PATIENCE", 60.0)
+    clock = Clock()
+    there = world.drivers[0]
+    here = RememberingDriver(world.drivers[1], Memory(Staleness(), clock)).lookups()
+    keys = [layout.layer(NAME, Digest.of(b"%d" % number)) for number in range(30)]
+    for key in keys:
+        there.write(key, f"sha256:{key.split('/')[-2]}".encode())
+    world.spent()
+    for expected in (WORTH - 1, 1, 1):
+        for key in keys:
+            assert here.read(key, length=256) == there.read(key)
+        counts = world.spent()
+        assert counts == {"GetObject": len(keys) + expected, "ListObjectsV2": 1}
+        clock.now += 30
+    there.delete(keys[0])
+    there.write(keys[1], b"")
+    with pytest.raises(ObjectNotFound):
+        here.read(keys[0], length=256)
+    assert here.read(keys[1], length=256) == b""
+
+
+@pytest.mark.parametrize("fault", [Answer(403, "AccessDenied"), Answer(501, "NotImplemented")])
+def test_a_store_that_lists_nothing_is_asked_for_each_layer(world: World, fault: Answer) -> None:
+    here = RememberingDriver(world.drivers[0], Memory(Staleness(), Clock())).lookups()
+    keys = [layout.layer(NAME, Digest.of(b"%d" % number)) for number in range(30)]
+    for key in keys:
+        world.drivers[1].write(key, b"sha256:x")
+    world.proxy.inject(fault, operation="ListObjectsV2", times=None)
+    world.spent()
+    for key in keys:
+        assert here.read(key, length=256) == b"sha256:x"
+    assert world.spent() == {"GetObject": len(keys), "ListObjectsV2": 1}
 
 
 def test_a_manifest_by_tag_costs_one_when_it_was_read_before(world: World) -> None:

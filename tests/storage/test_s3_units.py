@@ -6,11 +6,14 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+import botocore.auth
 import pytest
 
-from storage.driver import STATE_LIMIT, Overloaded, Unavailable
+from storage.driver import STATE_LIMIT, Overloaded, Unavailable, WouldBlock
+from storage.drivers.s3 import client
 from storage.drivers.s3.client import PerProcess, make_client
 from storage.drivers.s3.collecting import Collector
 from storage.drivers.s3.driver import S3Driver
@@ -230,6 +233,69 @@ def test_where_the_bucket_is_looked_for(given: dict[str, Any], url: str) -> None
     signed = S3Driver(settings).presign("a/key", lifetime=60)
     assert signed is not None
     assert signed.partition("?")[0] == url
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"forcepathstyle": True, "region": "cn-north-1"},
+        {"accelerate": True, "rootdirectory": "/a root/ä~+"},
+        {"regionendpoint": "http://10.0.0.1:9000", "bucket": "a.b"},
+        {"bucket": "arn:aws:s3:eu-west-3:123456789012:accesspoint/images"},
+        {"accesskey": "", "secretkey": ""},
+    ],
+)
+def test_a_url_is_signed_as_botocore_does_it(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: datetime(2026, 1, 2, 3, 4))
+    for name, value in [
+        ("ACCESS_KEY_ID", "a/b"),
+        ("SECRET_ACCESS_KEY", "s"),
+        ("SESSION_TOKEN", "t/"),
+    ]:
+        monkeypatch.setenv(f"AWS_{name}", value)
+    settings = S3Settings(
+        **{"bucket": "images", "region": "eu-central-1", "accesskey": "a", "secretkey": "s"} | given
+    )
+    key = "docker/registry/v2/blobs/sha256/0a/0a1-_./data"
+    expected = make_client(settings).generate_presigned_url(
+        "get_object", Params={"Bucket": settings.bucket, "Key": settings.root + key}, ExpiresIn=77
+    )
+    assert S3Driver(settings).presign(key, lifetime=77) == expected
+
+
+def test_the_first_url_is_not_made_while_an_event_loop_waits() -> None:
+    driver = S3Driver(S3Settings("images", "eu-central-1", accesskey="a", secretkey="s"))
+    with pytest.raises(WouldBlock):
+        driver.presign("a/key", lifetime=60, patient=False)
+    driver.presign("a/key", lifetime=60)
+    assert driver.presign("a/key", lifetime=60, patient=False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-29T11:22:33.000Z",
+        "2026-11-29T11:22:33Z",
+        "2026-11-29T12:22:33+01:00",
+        "Sun, 29 Nov 2026 11:22:33 GMT",
+        "Sun, 29 Nov 2026 11:22:33 +0000",
+        "Sunday, 29-Nov-26 11:22:33 GMT",
+        "1795951353",
+        1795951353,
+        "20261129T112233Z",
+    ],
+)
+def test_times_are_read_in_every_form_that_is_written(value: str | float) -> None:
+    assert client._time(value) == datetime(2026, 11, 29, 11, 22, 33, tzinfo=UTC)
+
+
+def test_what_is_no_time_is_refused() -> None:
+    for text in ("", "yesterday", "2026-11-29Tnoon", "Sun, 29 Foo"):
+        with pytest.raises(ValueError, match="timestamp"):
+            client._time(text)
 
 
 def test_a_client_is_bounded_in_time() -> None:

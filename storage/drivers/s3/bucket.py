@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from storage.driver import ObjectInfo, ObjectNotFound, Unavailable
-from storage.drivers.s3.client import PerProcess, make_client, make_signer
+from storage.driver import ObjectInfo, ObjectNotFound, Unavailable, WouldBlock
+from storage.drivers.s3.client import PerProcess, make_client, make_session, make_signer
 from storage.drivers.s3.errors import Denied, Unsupported, storage_errors
+from storage.drivers.s3.presigning import Presigner
 from storage.drivers.s3.settings import S3Settings
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ class Bucket:
         self.settings = settings
         self.name = settings.bucket
         self._root = settings.root
-        self._client = PerProcess(lambda: make_client(settings))
-        self._signer = PerProcess(lambda: make_signer(settings))
+        self._session = PerProcess(lambda: make_session(settings))
+        self._client = PerProcess(lambda: make_client(settings, self._session.get()))
+        self._presigner = PerProcess(self._make_presigner)
         self._confirmed = float("-inf")
 
     @property
@@ -201,15 +203,21 @@ class Bucket:
                 return
             options["ContinuationToken"] = token
 
-    def presign(self, key: str, lifetime: int) -> str:
-        """Computed here, without asking the store."""
-        signer = self._signer if self.settings.redirect_endpoint else self._client
+    def presign(self, key: str, lifetime: int, *, patient: bool = True) -> str:
+        """Computed here, without asking the store. As Driver.presign()."""
+        presigner = self._presigner.get() if patient else self._presigner.peek()
+        if presigner is None:
+            raise WouldBlock("nothing was signed yet")
         with storage_errors("presign", self.name, self.full(key)):
-            return signer.get().generate_presigned_url(
-                "get_object",
-                Params={"Bucket": self.name, "Key": self.full(key)},
-                ExpiresIn=lifetime,
-            )
+            return presigner.url(key, lifetime, patient=patient)
+
+    def _make_presigner(self) -> Presigner:
+        client = self.client  # a session must not make two clients at once
+        session = self._session.get()
+        if self.settings.redirect_endpoint:
+            client = make_signer(self.settings, session)
+        with storage_errors("presign", self.name, ""):
+            return Presigner(client, session.get_credentials(), self.name, self._root)
 
     def _confirm(self) -> None:
         """Raises Unavailable if the bucket is not there, or if that cannot be told.

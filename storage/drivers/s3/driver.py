@@ -113,8 +113,8 @@ class S3Driver:
     def prune(self, prefix: str) -> None:
         check_key(prefix)
 
-    def presign(self, key: str, *, lifetime: int) -> str | None:
-        return self._bucket.presign(check_key(key), lifetime)
+    def presign(self, key: str, *, lifetime: int, patient: bool = True) -> str | None:
+        return self._bucket.presign(check_key(key), lifetime, patient=patient)
 
     def local_path(self, key: str) -> Path | None:
         check_key(key)
