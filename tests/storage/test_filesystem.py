@@ -25,6 +25,7 @@ from storage.driver import (
 )
 from storage.drivers import cached, locks, preparing
 from storage.drivers.filesystem import FilesystemDriver
+from storage.drivers.reading import PAGE
 from tests.storage.driver_contract import (
     DriverContract,
     grow,
@@ -183,6 +184,16 @@ def test_objects_are_plain_files_at_their_keys(root: Path, driver: FilesystemDri
     (root / "_uploads/1/data").write_bytes(b"grown by another registry")
     with driver.writer("_uploads/1/data", create=False) as writer:
         assert writer.size == 25
+
+
+@pytest.mark.parametrize("size", [PAGE - 1, PAGE, PAGE + 1])
+@pytest.mark.parametrize("length", [None, PAGE, 2 * PAGE])
+def test_what_a_page_can_hold_and_what_it_cannot(
+    driver: FilesystemDriver, size: int, length: int | None
+) -> None:
+    data = bytes(range(256)) * 17
+    driver.write("key", data[:size])
+    assert driver.read("key", length=length) == data[:size][:length]
 
 
 @pytest.mark.parametrize(("mask", "file", "directory"), [(0, 0o666, 0o777), (0o027, 0o640, 0o750)])
