@@ -212,7 +212,7 @@ def _blobs(driver: Driver) -> tuple[int, int]:
     with ThreadPoolExecutor(8, thread_name_prefix="preview") as pool:
         listing = list_blobs(driver, pool, 0)
         for shard in range(SHARDS):
-            for _, info in listing.shard(shard):
+            for blob in listing.shard(shard):
                 number += 1
-                size += info.size
+                size += blob.size
     return number, size

@@ -100,6 +100,14 @@ class ObjectInfo:
     no other content's MD5. So it can prove what an object holds, and never what it does not hold."""
 
 
+class Leaf(NamedTuple):
+    """An object by the one component of its key that is not known beforehand."""
+
+    name: str
+    size: int
+    modified: float
+
+
 class Child(NamedTuple):
     """One name directly below a prefix: an object, or a prefix of further keys."""
 
@@ -267,8 +275,8 @@ class Driver(Protocol):
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object below `prefix`, in no promised order. Ones that vanish meanwhile are left out."""
 
-    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
-        """The objects `<prefix>/<name>/<leaf>`, whatever the name, in no promised order.
+    def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
+        """The objects `<prefix>/<name>/<leaf>`, whatever the name, in no promised order, all at once.
 
         As walk() finds them, and faster where that would open a directory for each.
         """

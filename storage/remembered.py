@@ -13,7 +13,7 @@ pulled through this one. What this process deletes it forgets at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from storage.driver import (
     Child,
     Discarder,
     Driver,
+    Leaf,
     ObjectInfo,
     Reader,
     WouldBlock,
@@ -154,7 +155,7 @@ class RememberingDriver:
         with self._memory.forgetting(key):
             self._inner.swap(key, data, expected=expected)
 
-    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+    def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return self._inner.leaves(prefix, leaf)
 
     def delete(self, key: str) -> None:

@@ -9,20 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from itertools import groupby
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from registry_gc.spill import SHARDS
 from storage import layout
-from storage.driver import Driver, ObjectInfo, Unavailable
-from storage.model.digest import HEX_LENGTHS, Digest
-from storage.model.errors import DigestInvalid
+from storage.driver import Driver, Unavailable
+from storage.model.digest import HEX, HEX_LENGTHS
 
 AHEAD = 8
 HELD = 100_000
 """Blobs in memory at most, or those of one shard."""
 MANY = 100_000
 
-Shard = Sequence[tuple[Digest, ObjectInfo]]
+
+class Blob(NamedTuple):
+    digest: str
+    """The text of a Digest: there are millions."""
+    size: int
+    modified: float
+
+
+Shard = Sequence[Blob]
 
 
 class BlobListing(Protocol):
@@ -43,7 +50,7 @@ class FlatListing:
         self._next = [next(stream, None) for stream in self._streams]
 
     def shard(self, shard: int) -> Shard:
-        found: list[tuple[Digest, ObjectInfo]] = []
+        found: list[Blob] = []
         for number, stream in enumerate(self._streams):
             upcoming = self._next[number]
             if upcoming is None or upcoming[0] > shard:
@@ -71,28 +78,27 @@ class ShardedListing:
         return found
 
     def _list(self, shard: int) -> Shard:
-        return [
-            named
-            for algorithm in HEX_LENGTHS
-            for info in self._driver.leaves(f"{layout.BLOBS}/{algorithm}/{shard:02x}", "data")
-            if (named := _named(info, algorithm)) is not None
-        ]
+        found: list[Blob] = []
+        for algorithm in HEX_LENGTHS:
+            place = f"{layout.BLOBS}/{algorithm}/{shard:02x}"
+            for name, size, modified in self._driver.leaves(place, "data"):
+                if _is_blob(algorithm, f"{shard:02x}", name):
+                    found.append(Blob(f"{algorithm}:{name}", size, modified))
+        return found
 
 
 def _stream(driver: Driver, algorithm: str) -> Iterator[tuple[int, Shard]]:
-    every = (
-        named
-        for info in driver.walk(f"{layout.BLOBS}/{algorithm}")
-        if (named := _named(info, algorithm)) is not None
+    place = f"{layout.BLOBS}/{algorithm}"
+    every = ((info.key[len(place) + 1 :].split("/"), info) for info in driver.walk(place))
+    blobs = (
+        (parts[0], Blob(f"{algorithm}:{parts[1]}", info.size, info.modified))
+        for parts, info in every
+        if len(parts) == 3 and parts[2] == "data" and _is_blob(algorithm, *parts[:2])
     )
-    for shard, group in groupby(every, key=lambda named: int(named[0].hex[:2], 16)):
-        yield shard, [*group]
+    for shard, group in groupby(blobs, key=lambda each: each[0]):
+        yield int(shard, 16), [blob for _, blob in group]
 
 
-def _named(info: ObjectInfo, algorithm: str) -> tuple[Digest, ObjectInfo] | None:
-    """None for litter."""
-    try:
-        digest = Digest(algorithm, info.key.rsplit("/", 2)[-2])
-    except DigestInvalid:
-        return None
-    return (digest, info) if layout.blob(digest) == info.key else None
+def _is_blob(algorithm: str, shard: str, name: str) -> bool:
+    """Else it is litter."""
+    return name[:2] == shard and HEX[algorithm].fullmatch(name) is not None

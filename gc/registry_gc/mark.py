@@ -7,12 +7,12 @@ for that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from registry_gc.blob_listing import BlobListing, list_blobs
+from registry_gc.blob_listing import Blob, BlobListing, list_blobs
 from registry_gc.liveness import wanted
 from registry_gc.references import ReferenceReader, References
 from registry_gc.spill import SHARDS, Spill
@@ -82,7 +82,7 @@ class Mark:
         self._with_links = links
         self._beat = beat
         self._needed = Spill(directory, spill)
-        self._needed_now: Mapping[str, frozenset[int]] = {}
+        self._needed_now: Mapping[str, str | set[str]] = {}
         self._links = Spill(directory, spill)
         self._manifests = Spill(directory, spill)
         self._blobs: BlobListing | None = None
@@ -102,21 +102,11 @@ class Mark:
         self._beat("blobs", self.totals.blobs, shard / SHARDS)
         if self._blobs is None:  # not before all links were seen
             self._blobs = list_blobs(self._driver, self._pool, self._expected)
-        needed = self._needed_now = self._needed_in(shard)
-        dead: dict[Digest, Garbage] = {}
-        for digest, info in self._blobs.shard(shard):
-            self.totals.blobs += 1
-            self.totals.bytes += info.size
-            by = needed.get(str(digest))
-            if by is None:
-                dead[digest] = Garbage(info.modified, info.size)
-            else:
-                self._count(by, info.size)
+        self._needed_now = self._needed_in(shard)
+        dead = self._without_need(self._blobs.shard(shard))
         linked = self._links_in(shard, dead)
         found = {
-            entries.blob(digest): Garbage(
-                each.modified, each.size, links=tuple(linked.get(digest, ()))
-            )
+            entries.blob(Digest.parse(digest)): replace(each, links=tuple(linked.get(digest, ())))
             for digest, each in dead.items()
         }
         for line in self._manifests.lines(shard):
@@ -189,37 +179,47 @@ class Mark:
         tagged.update(digest for digest in at_once(current, unknown) if digest is not None)
         return tagged
 
-    def _needed_in(self, shard: int) -> dict[str, frozenset[int]]:
-        """By which repositories, for each digest. Sets are shared: most blobs are in few."""
-        needed: dict[str, frozenset[int]] = {}
-        single: dict[int, frozenset[int]] = {}
+    def _needed_in(self, shard: int) -> dict[str, str | set[str]]:
+        """By which repositories, for each digest. Most blobs are in one."""
+        needed: dict[str, str | set[str]] = {}
         for line in self._needed.lines(shard):
-            digest, _, text = line.partition(" ")
-            number = int(text)
-            known = needed.get(digest)
-            if known is None:
-                needed[digest] = single.setdefault(number, frozenset([number]))
-            elif number not in known:
-                needed[digest] = known | {number}
+            digest, _, number = line.partition(" ")
+            name = self._names[int(number)]
+            known = needed.setdefault(digest, name)
+            if isinstance(known, set):
+                known.add(name)
+            elif known is not name:
+                needed[digest] = {known, name}
         return needed
 
-    def _links_in(self, shard: int, dead: dict[Digest, Garbage]) -> dict[Digest, list[str]]:
-        wanted = {str(digest): digest for digest in dead}
-        found: dict[Digest, list[str]] = {}
-        for line in self._links.lines(shard):
-            text, _, key = line.partition(" ")
-            if text in wanted:
-                found.setdefault(wanted[text], []).append(key)
-        return found
+    def _without_need(self, blobs: Iterable[Blob]) -> dict[str, Garbage]:
+        """Those of the shard whose needs are known. Counts all."""
+        totals, needed = self.totals, self._needed_now
+        unique, shared = totals.unique, totals.shared
+        dead: dict[str, Garbage] = {}
+        for digest, size, modified in blobs:
+            totals.blobs += 1
+            totals.bytes += size
+            by = needed.get(digest)
+            if by is None:
+                dead[digest] = Garbage(modified, size)
+                continue
+            totals.live_blobs += 1
+            totals.live_bytes += size
+            if isinstance(by, str):
+                unique[by] = unique.get(by, 0) + size
+            else:
+                for name in by:
+                    shared[name] = shared.get(name, 0) + size
+        return dead
 
-    def _count(self, by: frozenset[int], size: int) -> None:
-        totals = self.totals
-        totals.live_blobs += 1
-        totals.live_bytes += size
-        counted = totals.unique if len(by) == 1 else totals.shared
-        for number in by:
-            name = self._names[number]
-            counted[name] = counted.get(name, 0) + size
+    def _links_in(self, shard: int, dead: Collection[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for line in self._links.lines(shard):
+            digest, _, key = line.partition(" ")
+            if digest in dead:
+                found.setdefault(digest, []).append(key)
+        return found
 
 
 def shards(mark: Mark) -> Iterator[tuple[int, dict[Entry, Garbage]]]:

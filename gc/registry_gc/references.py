@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,16 +55,14 @@ def _named(document: dict[str, Any]) -> set[Digest]:
     found = set()
     pending: list[dict[str, Any] | list[Any]] = [document]
     for inside in pending:  # which grows meanwhile
-        items: Iterable[tuple[Any, Any]] = (
-            inside.items() if isinstance(inside, dict) else enumerate(inside)
-        )
-        for key, value in items:
-            if isinstance(value, str):
-                # The latter in Docker's schema 1.
-                if key in ("digest", "blobSum") and (digest := _parsed(value)) is not None:
+        if isinstance(inside, dict):
+            for key in ("digest", "blobSum"):  # the latter in Docker's schema 1
+                value = inside.get(key)
+                if isinstance(value, str) and (digest := _parsed(value)) is not None:
                     found.add(digest)
-            elif isinstance(value, (dict, list)):
-                pending.append(value)
+            pending += [each for each in inside.values() if isinstance(each, (dict, list))]
+        else:
+            pending += [each for each in inside if isinstance(each, (dict, list))]
     return found
 
 

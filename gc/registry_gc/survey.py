@@ -114,12 +114,13 @@ def _repository(driver: Driver, name: str, layers: bool) -> Iterator[Links]:
 
 def _revisions(driver: Driver, repository: str, algorithm: str) -> dict[Digest, float]:
     """Those whose link is there: Distribution leaves the directory."""
+    place = f"{repository}/{layout.MANIFESTS}/revisions/{algorithm}"
     found = {}
-    for info in driver.leaves(f"{repository}/{layout.MANIFESTS}/revisions/{algorithm}", "link"):
+    for link in driver.leaves(place, "link"):
         try:
-            found[Digest(algorithm, info.key.split("/")[-2])] = info.modified
+            found[Digest(algorithm, link.name)] = link.modified
         except DigestInvalid:
-            _pass_over(info.key)
+            _pass_over(f"{place}/{link.name}/link")
     return found
 
 

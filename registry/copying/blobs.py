@@ -51,13 +51,13 @@ class Plan:
         """Raises the drivers' errors. One shard of each is in memory at a time."""
         there, here = list_blobs(source, pool, 0), list_blobs(target, pool, 0)
         for shard in range(SHARDS):
-            sizes = {digest: info.size for digest, info in here.shard(shard)}
-            for digest, info in there.shard(shard):
+            sizes = {blob.digest: blob.size for blob in here.shard(shard)}
+            for digest, size, _ in there.shard(shard):
                 self.all_blobs += 1
-                self.all_bytes += info.size
-                if sizes.get(digest) != info.size:
+                self.all_bytes += size
+                if sizes.get(digest) != size:
                     self.blobs += 1
-                    self.bytes += info.size
+                    self.bytes += size
                     self._file.write(f"{digest}\n")
 
     def lacking(self) -> Iterator[Digest]:

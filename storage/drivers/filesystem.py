@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from storage.driver import (
@@ -16,6 +16,7 @@ from storage.driver import (
     Child,
     Conflict,
     Driver,
+    Leaf,
     ObjectInfo,
     ObjectNotFound,
     Reader,
@@ -144,7 +145,7 @@ class FilesystemDriver:
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return walking.walk(self._tree, self._directory(prefix), prefix)
 
-    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+    def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         if self._tree.local:
             return walking.leaves(self._tree, self._directory(prefix), prefix, check_key(leaf))
         return leaves_by_walking(self, prefix, leaf)

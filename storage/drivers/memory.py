@@ -19,6 +19,7 @@ from storage.driver import (
     Busy,
     Child,
     Conflict,
+    Leaf,
     ObjectInfo,
     ObjectNotFound,
     Reader,
@@ -229,7 +230,7 @@ class MemoryDriver:
             if stored is not None:
                 yield ObjectInfo(key, len(stored.data), stored.modified)
 
-    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+    def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return leaves_by_walking(self, prefix, leaf)
 
     def delete(self, key: str) -> None:

@@ -23,6 +23,7 @@ from storage.driver import (
     Conflict,
     Discarder,
     Driver,
+    Leaf,
     ObjectInfo,
     ObjectNotFound,
     Reader,
@@ -99,8 +100,8 @@ class ObservedDriver:
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return _listed(self._record, "walk", self._inner.walk, prefix)
 
-    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
-        return _listed(self._record, "walk", self._inner.leaves, prefix, leaf)
+    def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
+        return _timed(self._record, "walk", self._inner.leaves, prefix, leaf)
 
     def delete(self, key: str) -> None:
         _timed(self._record, "delete", self._inner.delete, key)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from storage.driver import Driver, ObjectInfo
+from storage.driver import Driver, Leaf
 
 
 def any_listed(driver: Driver, prefix: str) -> bool:
@@ -12,11 +10,11 @@ def any_listed(driver: Driver, prefix: str) -> bool:
     return next(iter(driver.list(prefix)), None) is not None
 
 
-def leaves_by_walking(driver: Driver, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+def leaves_by_walking(driver: Driver, prefix: str, leaf: str) -> list[Leaf]:
     """For drivers whose walk() is as fast as it gets."""
     depth = prefix.count("/") + 2
-    return (
-        info
+    return [
+        Leaf(info.key.split("/")[-2], info.size, info.modified)
         for info in driver.walk(prefix)
         if info.key.count("/") == depth and info.key.endswith(f"/{leaf}")
-    )
+    ]

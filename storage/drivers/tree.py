@@ -172,8 +172,15 @@ class Tree:
             with os.scandir(directory) as entries:
                 return [*entries]
 
+        return self._listed(scan, directory)
+
+    def names(self, directory: str) -> list[str]:
+        """Of entries(), at a third of the cost."""
+        return self._listed(lambda: os.listdir(directory), directory)
+
+    def _listed(self, listing: Callable[[], list[T]], directory: str) -> list[T]:
         try:
-            return self.again(scan, directory)
+            return self.again(listing, directory)
         except (FileNotFoundError, NotADirectoryError):
             if directory == self.root:
                 raise self._unreachable() from None

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from storage.driver import Child, ObjectInfo
+from storage.driver import Child, Leaf, ObjectInfo
 from storage.drivers.posix import sync_directories, system_errors
 from storage.drivers.tree import Tree
 
@@ -96,20 +96,20 @@ def walk(tree: Tree, directory: str, prefix: str) -> Iterator[ObjectInfo]:
         yield from found
 
 
-def leaves(tree: Tree, directory: str, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+def leaves(tree: Tree, directory: str, prefix: str, leaf: str) -> list[Leaf]:
     """Asks for each file by its name: only where no server is behind, whose answers may be old."""
-    start = len(tree.root) + 1
+    found = []
     with system_errors("walk", prefix):
-        for entry in tree.entries(directory):
-            if not _COMPONENT.fullmatch(entry.name):
+        for name in tree.names(directory):
+            if not _COMPONENT.fullmatch(name):
                 continue
-            path = f"{entry.path}/{leaf}"
             try:
-                status = os.stat(path)
+                status = os.stat(f"{directory}/{name}/{leaf}")
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if stat.S_ISREG(status.st_mode):
-                yield ObjectInfo(path[start:], status.st_size, status.st_mtime)
+                found.append(Leaf(name, status.st_size, status.st_mtime))
+    return found
 
 
 def remove(tree: Tree, directory: str) -> None:

@@ -12,7 +12,7 @@ from storage.model.errors import DigestInvalid
 HEX_LENGTHS = {"sha256": 64, "sha512": 128}
 CANONICAL = "sha256"
 
-_HEX = re.compile(r"[0-9a-f]+", re.ASCII)
+HEX = {name: re.compile(rf"[0-9a-f]{{{length}}}") for name, length in HEX_LENGTHS.items()}
 _LONGEST = max(len(name) + 1 + length for name, length in HEX_LENGTHS.items())
 
 
@@ -24,7 +24,8 @@ class Digest:
     hex: str
 
     def __post_init__(self) -> None:
-        if len(self.hex) != HEX_LENGTHS.get(self.algorithm) or not _HEX.fullmatch(self.hex):
+        form = HEX.get(self.algorithm)
+        if form is None or not form.fullmatch(self.hex):
             raise DigestInvalid(
                 "A digest is 'sha256:' with 64, or 'sha512:' with 128 lower-case hexadecimal digits.",
                 {"digest": f"{self.algorithm}:{self.hex}"[: _LONGEST + 1]},
@@ -42,6 +43,10 @@ class Digest:
 
     def matches(self, data: bytes) -> bool:
         return hashlib.new(self.algorithm, data).hexdigest() == self.hex
+
+    def __hash__(self) -> int:
+        """Digits of one algorithm are none of another, and text remembers its hash."""
+        return hash(self.hex)
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"

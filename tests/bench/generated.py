@@ -13,7 +13,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from registry_gc import brakes
@@ -23,7 +23,7 @@ from registry_gc.report import Report
 
 from storage import layout
 from storage.collection.timing import Timing
-from storage.driver import Child, ObjectInfo, ObjectNotFound
+from storage.driver import Child, Leaf, ObjectInfo, ObjectNotFound
 from storage.drivers.filesystem import FilesystemDriver
 
 LAYERS = 8
@@ -55,8 +55,9 @@ class GeneratedBucket(FilesystemDriver):
             return self._contents(prefix)
         return super().walk(prefix)
 
-    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
-        return self.walk(prefix)
+    def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
+        found = self.walk(prefix)
+        return [Leaf(info.key.split("/")[-2], info.size, info.modified) for info in found]
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
         return iter(()) if prefix == layout.REPOSITORIES else super().list(prefix, after=after)

@@ -30,6 +30,7 @@ from storage.driver import (
     Discarder,
     Driver,
     DriverError,
+    Leaf,
     ObjectInfo,
     Reader,
     Writer,
@@ -229,7 +230,7 @@ class FaultyDriver:
         call = self._begin("walk", prefix)
         return self._to_the_end(call, self._inner.walk(prefix))
 
-    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+    def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return leaves_by_walking(self, prefix, leaf)
 
     def delete(self, key: str) -> None:

@@ -713,6 +713,15 @@ class DriverContract:
         driver.delete_tree("w")
         assert {first} <= {first, *(info.key for info in walk)} <= keys
 
+    def test_leaves_are_the_objects_of_one_name_below_each_child(self, driver: Driver) -> None:
+        for key in ("a/1/link", "a/2/other", "a/3/below/link", "a/link", "ab/4/link", "1/link"):
+            driver.write(key, b"x")
+        driver.write("a/5/link", b"four")
+        found = {leaf.name: leaf for leaf in driver.leaves("a", "link")}
+        assert {name: leaf.size for name, leaf in found.items()} == {"1": 1, "5": 4}
+        assert all(abs(leaf.modified - time.time()) < 300 for leaf in found.values())
+        assert not driver.leaves("absent", "link")
+
     def test_delete_removes_one_object(self, driver: Driver) -> None:
         for key in ("a/1", "a/10", "a/1-b", "b"):
             driver.write(key, b"x")

@@ -53,6 +53,7 @@ SIMPLE: list[tuple[str, Callable[[Driver], object]]] = [
     ("writer", lambda driver: driver.writer("new", create=True)),
     ("list", lambda driver: list(driver.list(""))),
     ("walk", lambda driver: list(driver.walk(""))),
+    ("walk", lambda driver: driver.leaves("a", "b")),
     ("delete", lambda driver: driver.delete("a/b")),
     ("delete_many", lambda driver: driver.delete_many(["a/b"])),
     ("delete_tree", lambda driver: driver.delete_tree("a")),

@@ -50,9 +50,9 @@ def scrub(
     """Goes on where the last one stopped. Raises the driver's errors."""
     for shard in range(_done(driver), SHARDS):
         for algorithm in HEX_LENGTHS:
-            for info in driver.leaves(f"{layout.BLOBS}/{algorithm}/{shard:02x}", "data"):
+            for found in driver.leaves(f"{layout.BLOBS}/{algorithm}/{shard:02x}", "data"):
                 try:
-                    digest = Digest(algorithm, info.key.split("/")[-2])
+                    digest = Digest(algorithm, found.name)
                 except DigestInvalid:
                     continue
                 if not _is_sound(driver, digest, summary, pace):
@@ -60,7 +60,7 @@ def scrub(
                         repairs.set_aside(digest)
                     finding = Finding(
                         Kind.BLOB_DAMAGED,
-                        info.key,
+                        layout.blob(digest),
                         f"The bytes of {digest} are not what they are called: push it again.",
                         repaired=repairs is not None,
                     )

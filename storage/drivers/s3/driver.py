@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from storage.driver import (
     Anything,
     Child,
+    Leaf,
     ObjectInfo,
     ObjectNotFound,
     Reader,
@@ -87,7 +88,7 @@ class S3Driver:
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return listing.walk(self._bucket, _below(prefix), self._workshop.collector)
 
-    def leaves(self, prefix: str, leaf: str) -> Iterator[ObjectInfo]:
+    def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return leaves_by_walking(self, prefix, leaf)
 
     def delete(self, key: str) -> None:
