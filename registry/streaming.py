@@ -2,7 +2,7 @@
 
 One operation of the store is one hop to a thread, whatever it does there; `registry/threads.py` has
 those. Bulk bytes cross in batches: a hop costs 50 to 150 microseconds, so the batches of an upload are
-about 1 MiB, smaller only when so many uploads run at once that their memory would not stay within its
+nearly 1 MiB, smaller only when so many uploads run at once that their memory would not stay within its
 budget.
 """
 
@@ -16,7 +16,10 @@ from registry.threads import Threads as Threads
 from registry.threads import settled as settled
 from storage.upload_session import Session
 
-BATCH = 1024 * 1024
+BATCH = 960 * 1024
+"""Bytes. By a whole MiB a file would grow by folios of a MiB, for which the kernel takes the largest blocks
+of free memory; from a virtual machine those are the ones that the host has taken back, and the first write
+to such a page takes ten times as long."""
 SMALLEST_BATCH = 64 * 1024
 BUDGET = 14 * 1024 * 1024
 """Bytes of upload batches per worker, each counted once; it is in use up to four times over:

@@ -24,7 +24,7 @@ from storage.translation import translated
 log = logging.getLogger("holdfast.storage")
 
 READ_SIZE = 1024 * 1024
-SMALL_CHUNK = 128 * 1024
+SMALL_CHUNK = 16 * 1024
 """Bytes; chunks that are smaller on average cost less to copy together than to hash one by one."""
 
 

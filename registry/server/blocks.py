@@ -11,6 +11,9 @@ from registry.streaming import BATCH
 
 _KEPT: Final = 4
 """As many as one busy upload has in use at once. More uploads than that take fresh memory."""
+BETWEEN: Final = 4096
+"""Bytes that a batch of chunks may need for the lines between them."""
+_SIZE: Final = BATCH + BETWEEN
 
 
 class Blocks:
@@ -21,15 +24,15 @@ class Blocks:
 
     def take(self, size: int) -> memoryview:
         """Memory of `size` bytes, whatever is in it, that nobody else has."""
-        if size != BATCH:
+        if not BATCH <= size <= _SIZE:
             return memoryview(bytearray(size))
         for block in self._kept:
             if _is_free(block):
-                return memoryview(block)
-        block = bytearray(size)
+                return memoryview(block)[:size]
+        block = bytearray(_SIZE)
         if len(self._kept) < _KEPT:
             self._kept.append(block)
-        return memoryview(block)
+        return memoryview(block)[:size]
 
 
 def _is_free(block: bytearray) -> bool:

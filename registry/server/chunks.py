@@ -36,29 +36,40 @@ class PlainChunks:
         self.unusual: bytes | None = None
         """Not None at the end: what llhttp must read before all that was not taken."""
 
-    def feed(self, data: memoryview) -> memoryview:
-        """What is left: nothing, unless `unusual` is set. Raises Refused."""
-        while data:
+    def feed(self, data: memoryview, *, placed: bool) -> memoryview:
+        """What is left: nothing, unless `unusual` is set. Raises Refused.
+
+        With `placed`, the data came to where the body had room; else they are copied.
+        """
+        body = self.body
+        at, end = 0, len(data)
+        while at < end:
             if self._left:
-                piece = data[: self._left]
-                self.body.copy(piece)
-                self._left -= len(piece)
-                data = data[len(piece) :]
+                step = min(self._left, end - at)
+                self._left -= step
+                if placed:
+                    body.took(step)
+                else:
+                    body.copy(data[at : at + step])
+                at += step
                 continue
-            line = self._line + bytes(data[: _LONGEST - len(self._line)])
+            line = self._line + bytes(data[at : at + _LONGEST - len(self._line)])
             plain = (_NEXT if self._begun else _FIRST).match(line)
             size = 0 if plain is None else int(plain[1], 16)
             if plain is not None and size >= SMALLEST:
-                data = data[plain.end() - len(self._line) :]
+                step = plain.end() - len(self._line)
                 self._line = b""
                 self._left = size
                 self._begun = True
             elif (_NEXT_BEGUN if self._begun else _FIRST_BEGUN).fullmatch(line):
+                step = end - at
                 self._line = line
-                return data[:0]
             else:
-                return self._stop(line, data)
-        return data
+                return self._stop(line, data[at:])
+            if placed:
+                body.skip(step)
+            at += step
+        return data[end:]
 
     def _stop(self, line: bytes, data: memoryview) -> memoryview:
         end = 2 if self._begun else 0

@@ -247,7 +247,7 @@ class Connection(Receiving):
             self._start(self._queue.pop(0))
         if self._held and not self.busy():
             held, self._held = self._held, b""
-            self._take(memoryview(held))
+            self._take(memoryview(held), placed=False)
         if self._current is None and not self._absorbing and not self._lingering:
             if self._refusal is not None:
                 self._turn_away(self._refusal)

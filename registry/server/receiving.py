@@ -1,7 +1,7 @@
 """The receiving half of a connection: what is listened to, until when, and how one stops listening.
 
-Bytes go to the request stream as they come: from memory that all connections share, or, where it is known
-that only a body can come, straight to the body. Reading from the socket pauses while a request cannot be
+Bytes go to the request stream as they come: from memory that all connections share, or, while a body is
+expected, in the body's own. Reading from the socket pauses while a request cannot be
 taken or a body is not; every wait for the client has a deadline, which the worker's clock looks at.
 `_deaf` means that nothing further is listened to, because it could no longer be trusted or answered.
 
@@ -31,12 +31,12 @@ class Receiving(asyncio.BufferedProtocol):
     __slots__ = (
         "_context",
         "_deaf",
-        "_direct",
         "_discarded",
         "_head_clock",
         "_held",
         "_lingering",
         "_read_paused",
+        "_room",
         "_stream",
         "_transport",
         "eof",
@@ -50,7 +50,7 @@ class Receiving(asyncio.BufferedProtocol):
         self._stream = RequestStream(cast(Receiver, self), context.settings)
         self._held = b""
         self._deaf = self.eof = self._lingering = self._read_paused = False
-        self._direct: RequestBody | None = None  # which has the room for what comes next
+        self._room: memoryview | None = None  # of a body, for what comes next
         self._head_clock = True
         self._discarded = 0
         self.loop = loop
@@ -77,24 +77,23 @@ class Receiving(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         body = None if self._deaf or self._held else self._stream.receiving()
-        self._direct = body
-        return self._context.received if body is None else body.within_window()
+        self._room = None if body is None else body.within_window()
+        return self._context.received if self._room is None else self._room
 
     def buffer_updated(self, count: int) -> None:
+        room, self._room = self._room, None  # an idle connection keeps nobody's memory
         if self._lingering:
             self._discarded += count
             if self._discarded > LINGER_BYTES:
                 self.close()
         elif self._deaf:
             return
-        elif self._direct is not None:
-            body, self._direct = self._direct, None  # an idle connection keeps nobody's memory
-            self._stream.took(body, count)
-            self._check_reading()
+        elif room is not None:
+            self._take(room[:count], placed=True)
         elif self._held:
             self._held += self._context.received[:count]
         else:
-            self._take(self._context.received[:count])
+            self._take(self._context.received[:count], placed=False)
 
     def body_comes(self) -> None:
         self.read_deadline = self.loop.time() + self._context.settings.body_timeout
@@ -110,9 +109,9 @@ class Receiving(asyncio.BufferedProtocol):
         self._deaf = True
         self.out.close()
 
-    def _take(self, data: memoryview) -> None:
+    def _take(self, data: memoryview, *, placed: bool) -> None:
         try:
-            self._held = bytes(self._stream.feed(data))
+            self._held = bytes(self._stream.feed(data, placed=placed))
         except Refused as refused:
             self._refuse(refused.refusal)
             return

@@ -1,8 +1,8 @@
 """A request's body on its way from the socket to the application.
 
-Bytes of a body with Content-Length are received where the application will read them: `room` says where
-the next ones go. Those of chunks are put there by `copy`, which takes the chunks' heads out from between
-them. So both come to the application in a few large pieces. Reading from the socket pauses while `window`
+Bytes are received where the application will read them: `room` says where the next ones go, `took` that
+they are there, and `skip` that something is there which is not the body's, such as the line between two
+chunks. So they come to the application in a few large pieces. Reading from the socket pauses while `window`
 bytes are held here, so a slow application costs the client patience and the server no memory.
 """
 
@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from registry.streaming import ClientGone
 
-from .blocks import Blocks
+from .blocks import BETWEEN, Blocks
 from .refusals import Refusal
 
 WINDOW: Final = 256 * 1024
@@ -105,7 +105,7 @@ class RequestBody:
         return []
 
     def _enough(self) -> bool:
-        return self.complete or self.failed or self._held >= min(self.batch, self.window)
+        return self.complete or self.failed or self._held >= self.batch or self.full
 
     @property
     def drained(self) -> bool:
@@ -114,7 +114,7 @@ class RequestBody:
 
     @property
     def full(self) -> bool:
-        return self._held >= self.window
+        return self._held + len(self._pieces) * _PIECE_COST >= self.window
 
     @property
     def waiting(self) -> bool:
@@ -133,7 +133,7 @@ class RequestBody:
             return
         self._seal()
         self._pieces.append(data)
-        self._held += len(data) + _PIECE_COST
+        self._held += len(data)
         self.arrived()
 
     def within_window(self) -> memoryview:
@@ -146,7 +146,8 @@ class RequestBody:
         if self._end == len(self._block):
             self._leave_block()  # it may be the one that is free then
             size = max(FIRST_BLOCK, self.batch if self.received else 0)
-            self._block = self._source.blocks.take(size if left is None else min(size, left))
+            size = size + BETWEEN if left is None else min(size, left)
+            self._block = self._source.blocks.take(size)
         return self._block[self._end :][:left]
 
     def took(self, count: int) -> None:
@@ -154,6 +155,12 @@ class RequestBody:
         self.received += count
         self._end += count
         self._held += count
+
+    def skip(self, count: int) -> None:
+        """So many bytes have been put where `room` said that are not the body's."""
+        self._seal()
+        self._end += count
+        self._begin = self._end
 
     def copy(self, data: memoryview) -> None:
         """Take bytes from memory that will be used again. `arrived` must be called after the last."""
@@ -198,7 +205,6 @@ class RequestBody:
         """Put what has been received into the block among the pieces; its rest may still be used."""
         if self._begin < self._end:
             self._pieces.append(self._block[self._begin : self._end])
-            self._held += _PIECE_COST
             self._begin = self._end
 
     def _leave_block(self) -> None:
@@ -234,7 +240,7 @@ class RequestBody:
                     break
                 count += 1
                 size += len(piece)
-            self._held -= size + count * _PIECE_COST
+            self._held -= size
             self._pieces = pieces[count:]
             del pieces[count:]
         self._source.body_taken()

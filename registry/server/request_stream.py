@@ -92,35 +92,30 @@ class RequestStream:
         self.closed = False
         """The client announced that its last request would be the last."""
 
-    def feed(self, data: memoryview) -> memoryview:
+    def feed(self, data: memoryview, *, placed: bool = False) -> memoryview:
         """Take the bytes in, and return those that must wait until the receiver is not busy.
 
-        Keeps nothing of `data`. Raises Refused when nothing further from this client can be understood.
+        With `placed`, they have come to where the body that is `receiving` had room; else nothing of
+        `data` is kept. Raises Refused when nothing further from this client can be understood.
         """
         while data and not self.closed:
             if self._raw is not None:
-                data = self._feed_raw(self._raw, data)
+                data = self._feed_raw(self._raw, data, placed=placed)
             elif self._chunks is not None:
-                data = self._feed_chunks(self._chunks, data)
+                data = self._feed_chunks(self._chunks, data, placed=placed)
             elif self.body is not None:
                 data = data[self._parse(data) :]
             elif self._receiver.busy():
                 return data
             else:
                 data = data[self._parse_head(bytes(data[: self._step])) :]
+            placed = False  # what is left is not that body's
         return data[:0]
 
     def receiving(self) -> RequestBody | None:
-        """The body to which all belongs that comes next, as far as it has room; None if none is sure to."""
-        body = self._raw
+        """The body that has the room for what comes next, None if none is sure to come for it."""
+        body = self._raw if self._chunks is None else self._chunks.body
         return None if body is None or body.discarding or self.closed else body
-
-    def took(self, body: RequestBody, count: int) -> None:
-        """So many bytes have come to where the body that is `receiving` had room."""
-        body.took(count)
-        body.arrived()
-        if body.remaining() == 0:
-            self._end_raw(body)
 
     def asked(self) -> tuple[str, bytes]:
         """Method and target, as far as they came, of the request whose head is not whole."""
@@ -132,22 +127,22 @@ class RequestStream:
         """Break the cycle between the parser and this."""
         del self._parser
 
-    def _feed_raw(self, body: RequestBody, data: memoryview) -> memoryview:
+    def _feed_raw(self, body: RequestBody, data: memoryview, *, placed: bool) -> memoryview:
         piece = data[: body.remaining()]
-        body.copy(piece)
+        if placed:
+            body.took(len(piece))
+        else:
+            body.copy(piece)
         body.arrived()
         if body.remaining() == 0:
-            self._end_raw(body)
+            body.finish()
+            self._raw = None
+            self._parser = httptools.HttpRequestParser(self)
+            self._end()
         return data[len(piece) :]
 
-    def _end_raw(self, body: RequestBody) -> None:
-        body.finish()
-        self._raw = None
-        self._parser = httptools.HttpRequestParser(self)
-        self._end()
-
-    def _feed_chunks(self, chunks: PlainChunks, data: memoryview) -> memoryview:
-        data = chunks.feed(data)
+    def _feed_chunks(self, chunks: PlainChunks, data: memoryview, *, placed: bool) -> memoryview:
+        data = chunks.feed(data, placed=placed)
         chunks.body.arrived()
         if chunks.unusual is not None:
             self._chunks = None

@@ -93,12 +93,12 @@ def fed(data: bytes, cuts: list[int], receiver: Receiver | None = None) -> Recei
 
 
 def straight(stream: RequestStream, data: memoryview) -> memoryview:
-    """What is left after the body that is received straight from the socket has what belongs to it."""
+    """What is left after what comes while a body is received has been put where the body has room."""
     while data and (body := stream.receiving()) is not None:
         room = body.within_window()
         count = min(len(room), len(data))
         room[:count] = data[:count]
-        stream.took(body, count)
+        assert not stream.feed(room[:count], placed=True)
         data = data[count:]
     return data
 
@@ -219,7 +219,7 @@ def test_llhttp_alone_would_read_the_same(
         assert outcome(data, []) == found
 
 
-def to_llhttp(self: chunks.PlainChunks, data: memoryview) -> memoryview:
+def to_llhttp(self: chunks.PlainChunks, data: memoryview, *, placed: bool) -> memoryview:
     self.unusual = b""
     return data
 
@@ -256,6 +256,28 @@ def test_large_chunks_cross_blocks(cuts: list[int], size: int) -> None:
     data = (b"0123456789abcdef" * (size // 16 + 1))[:size]
     receiver = fed(HEAD + plain(data) * 2 + b"0\r\n\r\n", [cut * 10 for cut in cuts])
     assert taken(receiver.bodies[0]) == data * 2
+
+
+def test_chunks_are_received_where_they_are_read_a_batch_to_a_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver = Receiver()
+    stream = RequestStream(receiver, settings())
+    chunk = plain(b"z" * 32 * 1024)
+    assert not stream.feed(memoryview(HEAD + chunk + chunk[:1]))
+    (body,) = receiver.bodies
+    taken(body)
+    body.batch, body.window = BATCH, 2 * BATCH
+    monkeypatch.delattr(RequestBody, "copy")
+    for _ in range(3):
+        while not body._enough():
+            assert not straight(stream, memoryview(chunk[1:] + chunk[:1]))
+        pieces = body._take(BATCH)
+        assert BATCH <= sum(map(len, pieces)) < BATCH + len(chunk)
+        assert {bytes(piece[:1]) for piece in pieces} == {b"z"}
+        assert len({id(piece.obj) for piece in pieces if isinstance(piece, memoryview)}) <= 2
+        del pieces
+    assert len(receiver.blocks._kept) <= 2
 
 
 @given(cuts=CUTS)
