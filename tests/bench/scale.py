@@ -65,7 +65,7 @@ def _on_disk(size: int, stage: Stage) -> Iterator[_Scaled]:
 def _in_bucket(size: int, stage: Stage) -> Iterator[_Scaled]:
     root = stage.directory.parent / "tree"
     made = _tree_of_both(root, size * stage.scale.images_scaled_s3)
-    with side_of(stage, redirect=True) as side:
+    with side_of(stage, redirect=False) as side:
         client = side.store.client()
 
         def put(path: Path) -> None:
