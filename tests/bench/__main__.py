@@ -30,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = _chosen(options.rows)
     except ValueError as error:
         parser.error(str(error))
+    for path in (options.json, options.markdown):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    if options.charts:
+        options.charts.mkdir(parents=True, exist_ok=True)
     ours = holdfast()
     scale = QUICK if options.quick else Scale()
     results: list[Result] = []
