@@ -7,13 +7,14 @@ import os
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.auth
 import pytest
 
 from storage.driver import STATE_LIMIT, Overloaded, Unavailable, WouldBlock
-from storage.drivers.s3 import client
+from storage.drivers.s3 import client, presigning
 from storage.drivers.s3.client import PerProcess, make_client
 from storage.drivers.s3.collecting import Collector
 from storage.drivers.s3.driver import S3Driver
@@ -259,11 +260,28 @@ def test_a_url_is_signed_as_botocore_does_it(
     settings = S3Settings(
         **{"bucket": "images", "region": "eu-central-1", "accesskey": "a", "secretkey": "s"} | given
     )
-    key = "docker/registry/v2/blobs/sha256/0a/0a1-_./data"
-    expected = make_client(settings).generate_presigned_url(
-        "get_object", Params={"Bucket": settings.bucket, "Key": settings.root + key}, ExpiresIn=77
-    )
-    assert S3Driver(settings).presign(key, lifetime=77) == expected
+    driver, botocores = S3Driver(settings), make_client(settings)
+    for key, lifetime in [("blobs/0a/0a1-_.x/data", 77), ("x", 77), ("x", 78), ("a/x", 77)]:
+        expected = botocores.generate_presigned_url(
+            "get_object",
+            Params={"Bucket": settings.bucket, "Key": settings.root + key},
+            ExpiresIn=lifetime,
+        )
+        assert driver.presign(key, lifetime=lifetime) == expected
+
+
+def test_a_url_is_signed_for_the_second_in_which_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = S3Driver(S3Settings("images", "eu-central-1", accesskey="a", secretkey="s"))
+    for second in range(3):
+        now = datetime(2026, 1, 2, 3, 4, second, tzinfo=UTC)
+        monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda now=now: now)
+        monkeypatch.setattr(presigning, "time", SimpleNamespace(time=now.timestamp))
+        for key in ("a/key", "another"):
+            signed = driver.presign(key, lifetime=60)
+            assert signed is not None
+            assert f"X-Amz-Date=20260102T03040{second}Z&" in signed
 
 
 def test_the_first_url_is_not_made_while_an_event_loop_waits() -> None:
