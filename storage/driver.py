@@ -272,8 +272,11 @@ class Driver(Protocol):
         the driver cannot tell, or not yet: the last change is too young to be told from the next.
         """
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object below `prefix`, in no promised order. Ones that vanish meanwhile are left out."""
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        """Every object below `prefix`, in no promised order. Ones that vanish meanwhile are left out.
+
+        Only those whose whole key sorts after `after`, if it is given; it need not be a key.
+        """
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         """The objects `<prefix>/<name>/<leaf>`, whatever the name, in no promised order, all at once.

@@ -200,8 +200,8 @@ class RememberingDriver:
     def edition(self, prefix: str) -> Hashable | None:
         return self._inner.edition(prefix)
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        return self._inner.walk(prefix)
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return self._inner.walk(prefix, after=after)
 
     @property
     def discards_expire(self) -> bool:
@@ -278,7 +278,7 @@ class _Immediate(_Lookups):
     def has_children(self, prefix: str) -> bool:
         raise WouldBlock(prefix)
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         raise WouldBlock(prefix)
 
     def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> Writer:

@@ -142,8 +142,9 @@ class FilesystemDriver:
     def edition(self, prefix: str) -> Hashable | None:
         return walking.edition(self._directory(prefix)) if self._tree.local else None
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        return walking.walk(self._tree, self._directory(prefix), prefix)
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        found = walking.walk(self._tree, self._directory(prefix), prefix)
+        return (info for info in found if info.key > after) if after else found
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         if self._tree.local:
@@ -268,7 +269,7 @@ class CachedFilesystem(FilesystemDriver):
     def writer(self, key: str, *, create: bool, state: str = "", final: str = "") -> GrowingFile:
         raise WouldBlock(key)
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         raise WouldBlock(prefix)
 
     def recover(self, key: str, sound: Callable[[Reader], bool]) -> bool:

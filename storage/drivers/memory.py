@@ -218,10 +218,10 @@ class MemoryDriver:
     def edition(self, prefix: str) -> None:
         """Nothing tells."""
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         start = _below(prefix)
         with self.lock:
-            keys = [key for key in self._objects if key.startswith(start)]
+            keys = [key for key in self._objects if key.startswith(start) and key > after]
         return self._walk(keys)
 
     def _walk(self, keys: Sequence[str]) -> Iterator[ObjectInfo]:

@@ -97,8 +97,8 @@ class ObservedDriver:
     def edition(self, prefix: str) -> Hashable | None:
         return self._inner.edition(prefix)
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        return _listed(self._record, "walk", self._inner.walk, prefix)
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return _listed(self._record, "walk", self._inner.walk, prefix, after=after)
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return _timed(self._record, "walk", self._inner.leaves, prefix, leaf)

@@ -48,12 +48,12 @@ class GeneratedBucket(FilesystemDriver):
         self._images = images
         self._blobs = images * BLOBS_PER_IMAGE
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         if prefix == layout.REPOSITORIES:
-            return self._links()
+            return (info for info in self._links() if info.key > after)
         if prefix.startswith(layout.BLOBS):
             return self._contents(prefix)
-        return super().walk(prefix)
+        return super().walk(prefix, after=after)
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         found = self.walk(prefix)

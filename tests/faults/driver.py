@@ -226,9 +226,9 @@ class FaultyDriver:
     def edition(self, prefix: str) -> None:
         """Nothing tells."""
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         call = self._begin("walk", prefix)
-        return self._to_the_end(call, self._inner.walk(prefix))
+        return self._to_the_end(call, self._inner.walk(prefix, after=after))
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return leaves_by_walking(self, prefix, leaf)

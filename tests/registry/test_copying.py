@@ -15,7 +15,7 @@ from registry.copying.crew import Crew, GivenUp, Stopped
 from registry.copying.progress import EVERY, Bar, Lines
 from registry.copying.report import LISTED, Report, sentences
 from registry.copying.trees import contents
-from storage.driver import NoSpace, Unavailable
+from storage.driver import NoSpace, ObjectInfo, Unavailable
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
@@ -156,6 +156,10 @@ def test_a_store_that_does_not_list_in_order_is_not_believed() -> None:
         shop.image(name, "1", b"layer")
     keys = sorted((each.key for each in driver.walk("")), reverse=True)
     infos = {each.key: each for each in driver.walk("")}
-    driver.walk = lambda prefix: iter(infos[key] for key in keys if key.startswith(prefix))  # type: ignore[method-assign]
+
+    def walk(prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return iter(infos[key] for key in keys if key.startswith(prefix) and key > after)
+
+    driver.walk = walk  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="out of order"):
         list(contents(driver, lambda _: None))

@@ -704,6 +704,14 @@ class DriverContract:
         assert len([*driver.walk("w/1/2")]) == 4
         assert keys_below(driver, "") == sorted([*sizes, "other"])
 
+    def test_walk_begins_after_any_text(self, driver: Driver) -> None:
+        keys = ["w/a-b/1", "w/a/1", "w/a/2", "w/a0", "w/b/c/1"]
+        for key in keys:
+            driver.write(key, b"x")
+        for after in ("", "w/a/1", "w/a/~", "w/a/_", "w/b/c/1", "x", "v"):
+            found = sorted(info.key for info in driver.walk("w", after=after))
+            assert found == [key for key in keys if key > after], after
+
     def test_walk_passes_over_what_vanishes(self, driver: Driver) -> None:
         keys = {f"w/{number % 10}/{number}" for number in range(50)}
         for key in keys:

@@ -30,9 +30,9 @@ class RemoteMemory(MemoryDriver):
         self.asked["list"] += 1
         return super().list(prefix, after=after)
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         self.asked["walk"] += 1
-        return super().walk(prefix)
+        return super().walk(prefix, after=after)
 
     def write(self, key: str, data: bytes) -> None:
         self.asked["write"] += 1

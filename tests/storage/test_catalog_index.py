@@ -109,8 +109,8 @@ def test_a_walk_finds_what_others_pushed_and_forgets_what_is_gone(
 
 def test_until_the_first_walk_has_ended_nothing_rests_on_it() -> None:
     class Broken(RemoteMemory):
-        def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-            yield from super().walk(prefix)
+        def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+            yield from super().walk(prefix, after=after)
             raise OSError("gone")
 
     driver = Broken()

@@ -42,8 +42,8 @@ class Store(RemoteMemory):
         self.listed = threading.Event()
         self.error: Exception | None = None
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        found = [*super().walk(prefix)]
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        found = [*super().walk(prefix, after=after)]
         if self.error is not None:
             raise self.error
         self.listed.set()

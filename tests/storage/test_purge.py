@@ -78,8 +78,8 @@ def test_everything_else_stays(driver: Driver, store: Store) -> None:
 class Aging(MemoryDriver):
     """Everything but what grows is an hour old."""
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        for info in super().walk(prefix):
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        for info in super().walk(prefix, after=after):
             yield replace(info, modified=info.modified - HOUR)
 
 

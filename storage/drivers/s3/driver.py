@@ -85,8 +85,8 @@ class S3Driver:
     def edition(self, prefix: str) -> None:
         """Nothing tells."""
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        return listing.walk(self._bucket, _below(prefix), self._workshop.collector)
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return listing.walk(self._bucket, _below(prefix), self._workshop.collector, after)
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return leaves_by_walking(self, prefix, leaf)

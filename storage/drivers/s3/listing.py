@@ -60,11 +60,14 @@ def _is_object(bucket: Bucket, key: str) -> bool:
     return True
 
 
-def walk(bucket: Bucket, prefix: str, doomed: Container[str]) -> Iterator[ObjectInfo]:
+def walk(
+    bucket: Bucket, prefix: str, doomed: Container[str], after: str = ""
+) -> Iterator[ObjectInfo]:
     """Every object whose key begins with `prefix`; keys that are none of ours are left out."""
-    for page in bucket.pages(prefix):
+    for page in bucket.pages(prefix, after=after):
         for info in page.objects:
-            if info.key not in doomed and _is_key(info.key):
+            # A store that does not know where to begin begins at the beginning.
+            if info.key > after and info.key not in doomed and _is_key(info.key):
                 yield info
 
 

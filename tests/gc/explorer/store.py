@@ -141,14 +141,14 @@ class SimulatedStore(MemoryDriver):
     def list(self, prefix: str, *, after: str = "") -> Iterator[Child]:
         return self._request(lambda: MemoryDriver.list(self, prefix, after=after))
 
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         """What a page shows was there when it was asked for, and is acted on later.
 
         Of the hundreds of shards of a store nearly all are empty here, and cost no turn.
         """
         if prefix.startswith(layout.BLOBS) and not self._blobs.get(prefix):
             return iter(())
-        found = self._request(lambda: [*MemoryDriver.walk(self, prefix)])
+        found = self._request(lambda: [*MemoryDriver.walk(self, prefix, after=after)])
         if prefix == layout.KEPT:
             self.scheduler.sleep(self.scheduler.random.random() * self.faults.dawdle)
         return iter(sorted(found, key=lambda info: info.key))
