@@ -98,7 +98,10 @@ def _collecting(command: F) -> F:
                 help="Keep what is younger, instead of gc.minimumage.",
             ),
             click.option(
-                "--max-duration", type=_Duration(), help="Stop cleanly then; the next run goes on."
+                "--max-duration",
+                type=_Duration(),
+                help="Stop cleanly then; the next run goes on where this one stopped, if it is given the "
+                "same options.",
             ),
             click.option(
                 "--ignore",

@@ -23,7 +23,7 @@
     │           └── <alg>/<hex>/<alg>/<hex>       subject, then referrer: its descriptor
     ├── gc                                        ours: what the collector and the nodes tell each other
     │   ├── pub/<run>-<seq>                       what a run says now: the highest number counts
-    │   ├── runs/<run>/                           lists and filters that publications name
+    │   ├── runs/<run>/                           lists, filters and looks that publications name
     │   ├── fenced/<run>                          another run has taken this one over
     │   ├── keep/<2 hex>/<sha256 of entry>/<id>   a push relies on what was condemned
     │   ├── journal/<day>/<id>                    links that were removed, to put them back
@@ -219,8 +219,17 @@ def fenced(run: str) -> str:
     return f"{FENCED}/{run}"
 
 
+def run_directory(run: str) -> str:
+    return f"{RUNS}/{run}"
+
+
 def of_run(run: str, name: str) -> str:
-    return f"{RUNS}/{run}/{name}"
+    return f"{run_directory(run)}/{name}"
+
+
+def run_of(key: str) -> str:
+    """The run of a key that of_run() made."""
+    return key.removeprefix(f"{RUNS}/").partition("/")[0]
 
 
 def keep_notes(entry_hash: str) -> str:

@@ -78,8 +78,25 @@ def merge(driver: Driver, others: Others, ledger: Ledger) -> None:
     ledger.close()
 
 
-def retire(driver: Driver, others: Others) -> None:
-    """Remove their publications: exactly those that were looked at, then what only these named."""
+def are_published(driver: Driver, others: Others) -> bool:
+    """Whether the newest publication of each of them is still there."""
+    try:
+        for publication in others.finished:
+            driver.stat(publication.key)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def retire(driver: Driver, others: Others, *, needed: str = "") -> None:
+    """Remove their publications: exactly those that were looked at, then what only these named.
+
+    `needed`: the key of a look that this run goes on with.
+    """
     driver.delete_many([name.key for name in others.names])
-    for publication in others.finished:
-        driver.delete_tree(f"{layout.RUNS}/{publication.run}")
+    kept = layout.run_of(needed)
+    for run in {each.run for each in others.finished} | {
+        layout.run_of(each.look) for each in others.finished if each.look
+    }:
+        if run != kept:
+            driver.delete_tree(layout.run_directory(run))

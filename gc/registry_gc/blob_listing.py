@@ -37,11 +37,11 @@ class BlobListing(Protocol):
         """Once for each, in order. Raises the driver's errors."""
 
 
-def list_blobs(driver: Driver, pool: Executor, expected: int) -> BlobListing:
-    """`expected`: about how many there are."""
-    return (
-        FlatListing(driver) if driver.remote and expected < MANY else ShardedListing(driver, pool)
-    )
+def list_blobs(driver: Driver, pool: Executor, expected: int, *, first: int = 0) -> BlobListing:
+    """`expected`: about how many there are. `first`: the first shard that is asked for."""
+    if driver.remote and expected < MANY and not first:
+        return FlatListing(driver)
+    return ShardedListing(driver, pool)
 
 
 class FlatListing:

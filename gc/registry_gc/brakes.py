@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import dataclass
 
-from registry_gc.mark import Totals
+from registry_gc.look import Totals
 from registry_gc.outcome import Braked
 from storage import layout
 from storage.driver import Driver, ObjectNotFound

@@ -30,11 +30,17 @@ def tidy(driver: Driver, options: Options, run: str, oldest: float, report: Repo
         log.warning("uploads that nobody goes on with stay for now: %s", error.__cause__ or error)
     _forget_notes(driver, oldest)
     journal.forget(driver, now - options.minimum_age - options.undo - options.trash - DAY)
-    driver.delete_many(
-        [info.key for info in driver.walk(layout.FENCED) if info.modified < now - MARKERS_KEPT]
-    )
+    _forget_runs(driver, now - MARKERS_KEPT)
     driver.end_discards(run)
     empty_trash(driver, now - options.trash)
+
+
+def _forget_runs(driver: Driver, before: float) -> None:
+    """That were taken over so long ago, with what a run that died left of one before it."""
+    old = [info.key for info in driver.walk(layout.FENCED) if info.modified < before]
+    for key in old:
+        driver.delete_tree(layout.run_directory(key.rpartition("/")[2]))
+    driver.delete_many(old)
 
 
 def _forget_notes(driver: Driver, oldest: float) -> None:

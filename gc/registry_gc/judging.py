@@ -28,15 +28,18 @@ class Judge:
         condemned: Condemned,
         notes: Mapping[str, float],
         now: float,
+        begun: float,
         options: Options,
         report: Report,
         needs: Callable[[Entry], bool],
     ) -> None:
-        """`now` is before the mark began, by the store's clock. `needs` as Mark.needs()."""
+        """`begun`: before the look began, maybe in an earlier run; `now`: before this run went on with it;
+        both by the store's clock. `needs` as Mark.needs().
+        """
         self._condemned = condemned
         self._notes = notes
         self._now = now
-        self._young = now - options.minimum_age
+        self._young = begun - options.minimum_age
         self._undo = 0.0 if options.again else options.undo
         self._at_once = options.offline
         self._report = report

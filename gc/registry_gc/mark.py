@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from registry_gc.blob_listing import Blob, BlobListing, list_blobs
 from registry_gc.liveness import wanted
+from registry_gc.look import Look
 from registry_gc.references import ReferenceReader, References
-from registry_gc.spill import SHARDS, Spill
+from registry_gc.spill import SHARDS
 from registry_gc.survey import Links, survey
 from storage import layout, links
 from storage.collection import entries
@@ -36,40 +36,22 @@ class Garbage:
     """Keys of the layer links that go before it."""
 
 
-@dataclass(slots=True)
-class Totals:
-    repositories: int = 0
-    manifests: int = 0
-    dangling: int = 0
-    """Revision links whose manifest is not there."""
-    tags: int = 0
-    blobs: int = 0
-    bytes: int = 0
-    live_blobs: int = 0
-    live_bytes: int = 0
-    unique: dict[str, int] = field(default_factory=dict)
-    """Bytes that only this repository needs, by its name."""
-    shared: dict[str, int] = field(default_factory=dict)
-    """Bytes that it needs together with others."""
-
-
 class Mark:
-    """run() once, then garbage() of each shard once, in order."""
+    """run() once, then garbage() of each shard that the look has not judged, once, in order."""
 
     def __init__(
         self,
         driver: Driver,
         references: ReferenceReader,
         pool: Executor,
-        directory: Path,
+        look: Look,
         *,
-        spill: int,
         expected: int,
         untagged_before: float | None,
         links: bool,
         beat: Callable[[str, int, float | None], None],
     ) -> None:
-        """`expected`: about how many blobs there are.
+        """Goes on with `look`. `expected`: about how many blobs there are.
 
         `untagged_before`: by the store's clock; an untagged manifest linked before that may go. `links`:
         whether garbage is to have its links, which only who removes it needs to know. `beat` is called
@@ -81,27 +63,32 @@ class Mark:
         self._untagged_before = untagged_before
         self._with_links = links
         self._beat = beat
-        self._needed = Spill(directory, spill)
+        self._look = look
+        self._needed = look.needed
         self._needed_now: Mapping[str, str | set[str]] = {}
-        self._links = Spill(directory, spill)
-        self._manifests = Spill(directory, spill)
+        self._links = look.links
+        self._manifests = look.manifests
         self._blobs: BlobListing | None = None
         self._expected = expected
-        self._names: list[str] = []
-        self.totals = Totals()
+        self._names = look.names
+        self.totals = look.totals
 
     def run(self) -> None:
         """Raises Undecodable, the driver's errors, and what `beat` raises."""
-        for found in survey(self._driver, layers=self._with_links):
+        if self._look.surveyed:
+            return
+        for found in survey(self._driver, layers=self._with_links, after=self._look.after):
             self._beat("repositories", self.totals.repositories, None)
             self._look_at(found)
-        self._references.forget_others()
+        self._references.forget_others(self._names)
+        self._look.settle({})
+        self._look.surveyed = True
 
     def garbage(self, shard: int) -> dict[Entry, Garbage]:
         """All entries of the shard that are not needed, whatever their age. Raises as run()."""
         self._beat("blobs", self.totals.blobs, shard / SHARDS)
         if self._blobs is None:  # not before all links were seen
-            self._blobs = list_blobs(self._driver, self._pool, self._expected)
+            self._blobs = list_blobs(self._driver, self._pool, self._expected, first=shard)
         self._needed_now = self._needed_in(shard)
         dead = self._without_need(self._blobs.shard(shard))
         linked = self._links_in(shard, dead)
@@ -119,17 +106,11 @@ class Mark:
         return entry.removeprefix(entries.BLOB) in self._needed_now
 
     def _look_at(self, found: Links) -> None:
-        totals, number = self.totals, len(self._names)
-        self._names.append(str(found.name))
-        totals.repositories += 1
-        totals.tags += len(found.tags)
+        number = len(self._names)
         manifests = self._references.of(found.name, found.revisions)
-        totals.manifests += len(manifests)
         needed = set(manifests)
         for references in manifests.values():
-            if references is None:
-                totals.dangling += 1
-            else:
+            if references is not None:
                 needed |= references.digests
         for digest in needed:
             self._need(found, digest, number)
@@ -139,6 +120,17 @@ class Mark:
                 self._links.add(_shard(target), f"{target} {key}")
         if self._untagged_before is not None:
             self._find_untagged(found, manifests, self._untagged_before)
+        self._surveyed(found, manifests)
+
+    def _surveyed(self, found: Links, manifests: Mapping[Digest, References | None]) -> None:
+        """Last: of a repository that a run did not get through the lines may come twice."""
+        totals = self.totals
+        totals.repositories += 1
+        totals.tags += len(found.tags)
+        totals.manifests += len(manifests)
+        totals.dangling += sum(references is None for references in manifests.values())
+        self._names.append(str(found.name))
+        self._look.after = str(found.name)
 
     def _need(self, found: Links, digest: Digest, number: int) -> None:
         """Distribution keeps what is pushed by sha512 under its sha256, and the name in the link."""
@@ -222,8 +214,8 @@ class Mark:
         return found
 
 
-def shards(mark: Mark) -> Iterator[tuple[int, dict[Entry, Garbage]]]:
-    for shard in range(SHARDS):
+def shards(mark: Mark, first: int = 0) -> Iterator[tuple[int, dict[Entry, Garbage]]]:
+    for shard in range(first, SHARDS):
         yield shard, mark.garbage(shard)
 
 

@@ -36,6 +36,7 @@ class Publisher:
         lists: Sequence[str] | None = None,
         doomed: Sequence[str] = (),
         idle: bool = False,
+        look: str | None = None,
     ) -> float:
         """The time of the publication by the store's clock. What is not given stays as it was."""
         self.require()
@@ -47,6 +48,7 @@ class Publisher:
             lists=old.lists if lists is None else tuple(lists),
             doomed=tuple(doomed),
             idle=idle,
+            look=old.look if look is None else look,
         )
         # The number is used up even if this fails: the write may land all the same.
         self.current = new

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +17,7 @@ from typing import Any
 
 from registry_gc.outcome import Undecodable
 from storage import layout
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver, DriverError, ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.errors import DigestInvalid
 from storage.model.reference import RepositoryName
@@ -28,6 +28,8 @@ LARGEST = 64 * 1024 * 1024
 """Bytes; nothing that was taken for a manifest is larger."""
 REMEMBERED = 10_000
 """Digests: base layers are named again and again."""
+BETWEEN_BEATS = 1000
+"""Manifests."""
 WORTH_KEEPING = 2
 """Manifests; what is kept of one takes as long to fetch as that one."""
 
@@ -82,14 +84,23 @@ class ReferenceReader:
     """What the manifests of a storage refer to."""
 
     def __init__(
-        self, driver: Driver, pool: Executor, ignore: frozenset[Digest], *, save: bool = False
+        self,
+        driver: Driver,
+        pool: Executor,
+        ignore: frozenset[Digest],
+        *,
+        save: bool = False,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
-        """`save` what was read, where storage is remote: each manifest is fetched once ever."""
+        """`save` what was read, where storage is remote: each manifest is fetched once ever.
+
+        `beat` is called now and then between manifests, and may raise to stop.
+        """
         self._driver = driver
         self._pool = pool
         self._ignore = ignore
         self._save = save
-        self._kept: set[str] = set()
+        self._beat = beat
         self.fetched = 0
 
     def of(
@@ -104,7 +115,6 @@ class ReferenceReader:
         if len(manifests) < WORTH_KEEPING:
             return dict(zip(manifests, self._pool.map(self._read, manifests), strict=True))
         kept = _Kept(self._driver, name)
-        self._kept.add(kept.key)
         found: dict[Digest, References | None] = {}
         missing = []
         for digest in manifests:
@@ -113,16 +123,35 @@ class ReferenceReader:
                 missing.append(digest)
             else:
                 found[digest] = known
-        found.update(zip(missing, self._pool.map(self._read, missing), strict=True))
-        if self._save and any(found[digest] is not None for digest in missing):
-            kept.replace({d: each for d, each in found.items() if d not in self._ignore})
+        try:
+            for start in range(0, len(missing), BETWEEN_BEATS):
+                few = missing[start : start + BETWEEN_BEATS]
+                found.update(zip(few, self._pool.map(self._read, few), strict=True))
+                self._beat()
+        except BaseException:  # what was learnt need not be learnt again, however this ends
+            try:
+                self._keep(kept, found, missing)
+            except DriverError as error:
+                log.warning("what was learnt of the manifests of %s is not kept: %s", name, error)
+            raise
+        self._keep(kept, found, missing)
         return found
 
-    def forget_others(self) -> None:
-        """What is kept for repositories that this reader was not asked about; they are gone."""
+    def _keep(
+        self,
+        kept: _Kept,
+        found: Mapping[Digest, References | None],
+        missing: Collection[Digest],
+    ) -> None:
+        if self._save and any(found.get(digest) is not None for digest in missing):
+            kept.replace({d: each for d, each in found.items() if d not in self._ignore})
+
+    def forget_others(self, names: Iterable[str]) -> None:
+        """What is kept for repositories of other names; they are gone."""
         if self._driver.remote and self._save:
+            wanted = {layout.references(RepositoryName(name)) for name in names}
             keys = (info.key for info in self._driver.walk(layout.REFERENCES))
-            self._driver.delete_many([key for key in keys if key not in self._kept])
+            self._driver.delete_many([key for key in keys if key not in wanted])
 
     def _read(self, digest: Digest) -> References | None:
         try:

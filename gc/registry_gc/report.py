@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from registry_gc.mark import Garbage, Totals
+from registry_gc.look import Totals
+from registry_gc.mark import Garbage
 
 SHOWN = 10
 TOLD = 200
 """Repositories that a person, and Prometheus, is told of: those that hold most."""
+JUDGEMENT = (
+    "condemned_blobs",
+    "condemned_manifests",
+    "condemned_bytes",
+    "waiting",
+    "waiting_bytes",
+    "released",
+)
 
 
 @dataclass(slots=True)
@@ -37,12 +47,22 @@ class Report:
     manifests_fetched: int = 0
     seconds: float = 0.0
     requests: int = 0
+    went_on: bool = False
+    """With a look at the storage that an earlier run had begun."""
     stopped: str = ""
     """Why the run ended early; empty if it did not."""
 
     def forget_judgement(self) -> None:
         """A second mark judges all anew, and what it says replaces what the first one said."""
         self.waiting = self.waiting_bytes = self.released = 0
+
+    def judgement(self) -> dict[str, int]:
+        """What was counted of it, for go_on_from()."""
+        return {name: getattr(self, name) for name in JUDGEMENT}
+
+    def go_on_from(self, judgement: Mapping[str, int]) -> None:
+        for name in JUDGEMENT:
+            setattr(self, name, judgement.get(name, 0))
 
     def wait(self, each: Garbage) -> None:
         self.waiting += 1
@@ -74,6 +94,8 @@ def sentences(report: Report) -> list[str]:
         f"{report.links_removed} links, {report.tags_removed} tags, {report.uploads_removed} uploads; "
         f"{amount(report.bytes_freed)} freed.",
     ]
+    if report.went_on:
+        lines.append("It went on with a look at the storage that an earlier run had begun.")
     if totals.dangling:
         lines.append(
             f"{totals.dangling} links name manifests that are not there; `registry fsck` lists them."

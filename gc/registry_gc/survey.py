@@ -56,46 +56,57 @@ class Links:
             _pass_over(info.key)
 
 
-def survey(driver: Driver, *, layers: bool = True) -> Iterator[Links]:
-    """Without `layers` those of a directory tree are not looked at.
+def survey(driver: Driver, *, layers: bool = True, after: str = "") -> Iterator[Links]:
+    """In the order of keys, those after the repository `after`, if that is given: it need not be there.
 
-    Raises the driver's errors; Undecodable for links in a place that cannot be a repository.
+    Without `layers` those of a directory tree are not looked at. Raises the driver's errors; Undecodable
+    for links in a place that cannot be a repository.
     """
-    seen: set[str] = set()
-    for found in _flat(driver) if driver.remote else _tree(driver, "", layers):
-        name = str(found.name)
-        if name in seen:
-            raise Unavailable(f"the store lists {name} in two places: it does not list in order")
-        seen.add(name)
+    last = _place(after) if after else ""
+    for found in _flat(driver, last) if driver.remote else _tree(driver, "", layers, last):
+        place = _place(str(found.name))
+        if place <= last:
+            raise Unavailable(f"the store lists {found.name} too late: it does not list in order")
+        last = place
         yield found
 
 
-def _flat(driver: Driver) -> Iterator[Links]:
+def _place(name: str) -> str:
+    """How all keys of a repository begin that are not those of another one within it."""
+    return f"{name}/_"
+
+
+def _flat(driver: Driver, after: str) -> Iterator[Links]:
     """In the order of keys what belongs to one repository is together: `_` is before any letter."""
     start = len(layout.REPOSITORIES) + 1
+    begin = f"{layout.REPOSITORIES}/{after}~" if after else ""  # `~` is after any letter
 
     def split(info: ObjectInfo) -> tuple[str, str]:
         name, _, rest = info.key[start:].partition("/_")
         return name, f"_{rest}"
 
-    for name, infos in groupby(driver.walk(layout.REPOSITORIES), key=lambda info: split(info)[0]):
+    every = driver.walk(layout.REPOSITORIES, after=begin)
+    found = (info for info in every if info.key.find("/_", start) > 0)  # the rest is litter
+    for name, infos in groupby(found, key=lambda info: split(info)[0]):
         links = Links(_name(name))
         for info in infos:
             links.add(info, split(info)[1])
         yield links
 
 
-def _tree(driver: Driver, parent: str, layers: bool) -> Iterator[Links]:
+def _tree(driver: Driver, parent: str, layers: bool, after: str) -> Iterator[Links]:
     """`parent` is empty or ends with a slash."""
     above = f"{layout.REPOSITORIES}/{parent}".rstrip("/")
     is_repository = False
     for child in driver.list(above):
         if child.name.startswith("_"):
+            if parent and not is_repository and f"{parent}_" > after:
+                yield from _repository(driver, parent.rstrip("/"), layers)
             is_repository = True
         elif child.is_prefix:
-            yield from _tree(driver, f"{parent}{child.name}/", layers)
-    if is_repository and parent:
-        yield from _repository(driver, parent.rstrip("/"), layers)
+            below = f"{parent}{child.name}/"
+            if below > after or after.startswith(below):
+                yield from _tree(driver, below, layers, after)
 
 
 def _repository(driver: Driver, name: str, layers: bool) -> Iterator[Links]:

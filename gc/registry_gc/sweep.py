@@ -9,7 +9,7 @@ docs/garbage-collection.md says why each step is there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
@@ -79,13 +79,15 @@ class Sweep:
         self.removing = False
         """Whether removals were asked for that may not have taken effect yet."""
 
-    def run(self, due: Iterable[Due]) -> None:
+    def run(self, due: Iterable[Due], done: Callable[[int], None]) -> None:
         """Raises CollectionStopped or the driver's errors.
 
         What was announced then stands, until the nodes believe it void or the next run takes it over.
+        `done` is told after each chunk how many it had.
         """
         for chunk in _chunks(due, self._options.chunk):
             self._sweep(chunk)
+            done(len(chunk))
             self._options.progress("blobs removed", self._report.blobs_removed, None)
 
     def _sweep(self, chunk: Sequence[Due]) -> None:

@@ -33,6 +33,8 @@ class Publication:
     """Entries that may vanish at any moment."""
     idle: bool = False
     """The run has ended: what it condemned stays condemned, for the next run to take over."""
+    look: str = ""
+    """Key of what an unfinished look at the storage has found, for the next run to go on with."""
 
     @property
     def key(self) -> str:
@@ -45,6 +47,7 @@ class Publication:
             "lists": self.lists,
             "doomed": self.doomed,
             "idle": self.idle,
+            "look": self.look,
         }
         return json.dumps(value, separators=(",", ":")).encode()
 
@@ -72,6 +75,7 @@ def decode(name: Name, content: bytes) -> Publication:
             tuple(map(str, value["lists"])),
             tuple(map(str, value["doomed"])),
             bool(value["idle"]),
+            str(value.get("look", "")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise Unreadable(f"{name.key}: {error}") from error

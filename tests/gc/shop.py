@@ -111,7 +111,7 @@ class Shop:
             self.pulls(name, child) for child in children
         )
 
-    def collect(self, **options: Any) -> Report:
+    def collect(self, report: Report | None = None, **options: Any) -> Report:
         """As `registry-gc --now --force`, of whatever age, unless told otherwise."""
         given = {
             "minimum_age": -10.0,
@@ -120,7 +120,7 @@ class Shop:
             "trash": -10.0,
             "force": True,
         }
-        return collect(self.driver, Options(**{**given, **options}))
+        return collect(self.driver, Options(**{**given, **options}), report)
 
     def tree(self, below: str = "") -> set[str]:
         """The keys of what registries read, not of the collector's own."""

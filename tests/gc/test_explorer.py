@@ -30,6 +30,7 @@ SETTINGS: list[tuple[str, ...]] = [
     (*QUICK, "--untagged", "--harsh", "3"),
     (*QUICK, "--lost-discards", "0.3"),
     (*QUICK, "--posix", "--harsh", "2", "--lost-discards", "0.3"),
+    (*QUICK, "--untagged", "--budgets"),
 ]
 
 
@@ -42,18 +43,19 @@ class Recorded:
 
 
 FOUND = {
-    "no_hold": Recorded(3),
-    "no_confirm": Recorded(1),
-    "no_keep": Recorded(1),
-    "no_wait_after_doom": Recorded(9, (*QUICK, "--posix", "--untagged")),
+    "no_hold": Recorded(6),
+    "no_confirm": Recorded(13),
+    "no_keep": Recorded(3),
+    "no_wait_after_doom": Recorded(18, (*QUICK, "--posix", "--untagged")),
     "no_wait_before_mark": Recorded(3315, (*QUICK, "--untagged", "--harsh", "3")),
     "ack_expired": Recorded(120),
-    "no_fence": Recorded(24),
-    "no_marker": Recorded(19),
-    "undoom_early": Recorded(16, (*QUICK, "--lost-discards", "0.3")),
+    "no_fence": Recorded(40),
+    "no_marker": Recorded(52),
+    "undoom_early": Recorded(19, (*QUICK, "--lost-discards", "0.3")),
     "late_removal": Recorded(9, (*QUICK, "--untagged")),
     "one_state_object": Recorded(14, (*QUICK, "--untagged")),
     "aged_by_the_list": Recorded(591, ("--untagged",)),
+    "any_look": Recorded(79, (*QUICK, "--budgets")),
 }
 FARTHEST = 1500
 """Seeds after the recorded one."""
@@ -80,7 +82,18 @@ def test_no_seed_loses_an_acknowledged_image() -> None:
             assert code == 0, f"{' '.join(SETTINGS[number])}: {found}"
             total.update(found)
     # What is not explored is not found: pushes, removals, and each kind of trouble did happen.
-    for what in ("ack", "discard", "hold", "run", "crash", "timeout", "slow", "lost", "void"):
+    for what in (
+        "ack",
+        "discard",
+        "hold",
+        "run",
+        "crash",
+        "timeout",
+        "slow",
+        "lost",
+        "void",
+        "went on",
+    ):
         assert total[what] > SEEDS / 100, what
 
 

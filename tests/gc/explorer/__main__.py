@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--mutant", choices=sorted(MUTANTS), default="")
     parser.add_argument("--untagged", action="store_true")
     parser.add_argument("--posix", action="store_true")
+    parser.add_argument("--budgets", action="store_true")
     parser.add_argument("--harsh", type=float, default=1.0)
     parser.add_argument("--lost-discards", type=float, default=Setting().lost_discards)
     parser.add_argument("--undo", type=float, default=120.0)
@@ -35,6 +36,7 @@ def main() -> int:
     setting = Setting(
         expiring=not asked.posix,
         untagged=asked.untagged,
+        budgets=asked.budgets,
         harsh=asked.harsh,
         lost_discards=asked.lost_discards,
         undo=asked.undo,

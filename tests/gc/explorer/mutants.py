@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from registry_gc import adoption, collect, judging, publishing, sweep
+from registry_gc import adoption, collect, judging, publishing, saved_look, sweep
 
 from storage import layout
 from storage.collection import guard, publication, view
@@ -203,6 +203,20 @@ def _aged_by_the_list() -> Any:
     return _all(patch.object(view.View, "_take", take), patch.object(view.View, "_seen", seen))
 
 
+def _any_look() -> Any:
+    """A look is gone on with whatever other runs have condemned since it began."""
+    plain = saved_look.find
+
+    def find(driver: Any, others: adoption.Others, options: Any) -> saved_look.Head:
+        keeping = [each for each in others.finished if each.look]
+        return plain(driver, adoption.Others(others.names, keeping[:1], []), options)
+
+    return _all(
+        patch.object(saved_look, "find", find),
+        patch.object(adoption, "are_published", lambda *_: True),
+    )
+
+
 MUTANTS: dict[str, Plant] = {
     "no_keep": _no_keep,
     "no_wait_before_mark": lambda: _no_wait(doomed=False),
@@ -216,4 +230,5 @@ MUTANTS: dict[str, Plant] = {
     "late_removal": _late_removal,
     "one_state_object": _one_state_object,
     "aged_by_the_list": _aged_by_the_list,
+    "any_look": _any_look,
 }
