@@ -48,7 +48,7 @@ FOUND = {
     "no_keep": Recorded(3),
     "no_wait_after_doom": Recorded(18, (*QUICK, "--posix", "--untagged")),
     "no_wait_before_mark": Recorded(3315, (*QUICK, "--untagged", "--harsh", "3")),
-    "ack_expired": Recorded(120),
+    "ack_expired": Recorded(329),
     "no_fence": Recorded(40),
     "no_marker": Recorded(52),
     "undoom_early": Recorded(19, (*QUICK, "--lost-discards", "0.3")),
