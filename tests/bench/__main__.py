@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import chart
-from tests.bench.contenders import Contender, distribution, from_text, holdfast
+from tests.bench.contenders import (
+    Contender,
+    compile_holdfast,
+    distribution,
+    from_text,
+    holdfast,
+)
 from tests.bench.measure import QUICK, Row, Scale
 from tests.bench.report import Report
 from tests.bench.rows import ROWS
@@ -36,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.charts:
         options.charts.mkdir(parents=True, exist_ok=True)
     ours = holdfast()
+    compile_holdfast()
     scale = QUICK if options.quick else Scale()
     results: list[Result] = []
     end = time.monotonic() + options.minutes * 60

@@ -7,6 +7,7 @@ level `warn` at the peer, whose access line has no level and whose `info` would 
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import re
 import shlex
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,16 @@ class Prepared:
 def holdfast() -> Contender:
     command = (sys.executable, "-m", "registry.cli", "serve", CONFIG)
     return Contender("holdfast", command, "info", metadata.version("holdfast"), is_ours=True)
+
+
+def compile_holdfast() -> None:
+    """As pip does it where Holdfast is installed. Where Python is told to write no bytecode, each start
+    of a checkout would compile all of it, and be a third slower.
+    """
+    for package in ("registry", "storage", "auth", "registry_gc"):
+        found = find_spec(package)
+        for directory in found.submodule_search_locations or () if found else ():
+            compileall.compile_dir(directory, quiet=1)
 
 
 def distribution(program: str = "docker-registry") -> Contender | None:
