@@ -163,14 +163,17 @@ class _Run:
         It was if what the runs before have published is still there, a wait after this run has published
         the same: then no push has a view, or will get one, that has neither.
         """
-        unbroken = adoption.are_published(self._driver, others)
-        adoption.retire(self._driver, others, needed=saved.key if unbroken else "")
+        if not adoption.are_published(self._driver, others):
+            log.warning("another run came between, so the look at the storage begins anew")
+            self._publisher.publish(look="")  # before anything else can fail
+            adoption.retire(self._driver, others)
+            return
+        adoption.retire(self._driver, others, needed=saved.key)
         look = self._new_look(0.0)
-        if unbroken and saved_look.load(self._driver, saved, look, self._live):
+        if saved_look.load(self._driver, saved, look, self._live):
             self._look = look
             self._report.went_on = True
             return
-        log.warning("the look at the storage begins anew")
         self._publisher.publish(look="")
         self._forget(saved.key)
 
