@@ -109,7 +109,7 @@ def holdfast() -> Contender:
 
 def compile_holdfast() -> None:
     """As pip does it where Holdfast is installed. Where Python is told to write no bytecode, each start
-    of a checkout would compile all of it, and be a third slower.
+    of a checkout would compile all of it, which is a quarter of a start.
     """
     for package in ("registry", "storage", "auth", "registry_gc"):
         found = find_spec(package)
