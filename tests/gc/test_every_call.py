@@ -18,6 +18,7 @@ from storage.model.digest import Digest
 from storage.model.reference import Tag
 from tests.faults.driver import Call, Fault, FaultyDriver, Moment
 from tests.gc.shop import Shop
+from tests.gc.test_fsck import look
 
 CHANGING = frozenset(
     {
@@ -86,7 +87,11 @@ class Scene:
         return driver
 
     def is_sound(self) -> bool:
-        return all(Shop(self.open()).pulls(name, digest) for name, digest in self.kept)
+        """Also to `registry fsck`: no link names what is gone."""
+        shop = Shop(self.open())
+        return look(shop).findings == [] and all(
+            shop.pulls(name, digest) for name, digest in self.kept
+        )
 
 
 def run(driver: Driver) -> None:
