@@ -39,16 +39,6 @@ class Revocations(Protocol):
         """Durable, and listed on every node, when it returns. Adding twice is no error."""
 
 
-class NoRevocations:
-    """For a registry that gives out nothing to revoke."""
-
-    def listed(self) -> Collection[Revocation]:
-        return ()
-
-    def add(self, revocation: Revocation) -> None:
-        raise NotImplementedError("There is nowhere to keep a revocation.")
-
-
 class RevocationList:
     """What a node knows of the revocations. Belongs to one event loop."""
 

@@ -74,7 +74,10 @@ def find(driver: Driver, others: Others, options: Options) -> Head:
         return _anew(f"it cannot be read ({error})")
     if made_for != terms(options):
         return _anew("the configuration, the options or the version are others now")
-    if not 0 <= store_time(driver) - begun <= LASTING:
+    age = store_time(driver) - begun
+    if age < 0:
+        return _anew("it began later than it is now by the storage's clock, which was set back")
+    if age > LASTING:
         return _anew("it is more than a week old")
     return Head(key, value)
 

@@ -11,7 +11,7 @@ import pytest
 from auth.jose import decode, encode
 from auth.model import CATALOG, Access, Undecided, repository
 from auth.refresh import RefreshTokens
-from auth.revocations import NoRevocations, Revocation, RevocationList
+from auth.revocations import Revocation, RevocationList
 from auth.robots import CredentialInvalid, RobotTokens, looks_like_one
 from auth.scopes import ScopeInvalid, parse, parse_limits, within
 from auth.sealed import LIMIT, NotSealed, Seal
@@ -253,12 +253,6 @@ def test_an_old_list_is_no_list(clock: Clock, caplog: pytest.LogCaptureFixture) 
         assert not await node.revoked("a")
 
     asyncio.run(check())
-
-
-def test_nowhere_to_keep_them() -> None:
-    assert not NoRevocations().listed()
-    with pytest.raises(NotImplementedError):
-        NoRevocations().add(Revocation("a", 1))
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def pull(scene: Scene) -> None:
 
 
 def push(scene: Scene) -> None:
-    """Each byte is received once and written once, a MiB at a time; synced once."""
+    """Each byte is received once and written once, nearly a MiB at a time; synced once."""
     content = Content(LARGE)
     scene.counting.begin()
     with Wire(scene.port) as wire:
