@@ -243,11 +243,21 @@ def test_when_a_look_begins_anew(plain: Shop, change: Callable[[Shop], dict[str,
     assert saved(plain) == []
 
 
-def test_a_look_is_not_gone_on_with_for_ever(plain: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("passed", "why"), [(8 * DAY, "more than a week old"), (-HOUR, "which was set back")]
+)
+def test_a_look_is_not_gone_on_with_for_ever(
+    plain: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    passed: float,
+    why: str,
+) -> None:
     stocked(plain)
     assert not collect(plain, 60)[1]
-    monkeypatch.setattr(saved_look, "store_time", lambda driver: store_time(driver) + 8 * DAY)
+    monkeypatch.setattr(saved_look, "store_time", lambda driver: store_time(driver) + passed)
     assert not collect(plain, 1000)[0].went_on
+    assert why in caplog.text
     assert saved(plain) == []
 
 
