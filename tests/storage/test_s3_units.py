@@ -307,13 +307,13 @@ def test_the_first_url_is_not_made_while_an_event_loop_waits() -> None:
     ],
 )
 def test_times_are_read_in_every_form_that_is_written(value: str | float) -> None:
-    assert client._time(value) == datetime(2026, 11, 29, 11, 22, 33, tzinfo=UTC)
+    assert client.parse_time(value) == datetime(2026, 11, 29, 11, 22, 33, tzinfo=UTC)
 
 
 def test_what_is_no_time_is_refused() -> None:
     for text in ("", "yesterday", "2026-11-29Tnoon", "Sun, 29 Foo"):
         with pytest.raises(ValueError, match="timestamp"):
-            client._time(text)
+            client.parse_time(text)
 
 
 def test_a_client_is_bounded_in_time() -> None:

@@ -221,6 +221,11 @@ class S3Proxy:
         """How often each operation was asked for."""
         return dict(Counter(call.operation for call in self.calls))
 
+    @property
+    def connections(self) -> int:
+        """How many were ever made to it."""
+        return self._server.accepted
+
     def forget(self) -> None:
         with self._lock:
             self._calls.clear()
@@ -300,11 +305,13 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, proxy: S3Proxy, address: tuple[str, int]) -> None:
         self.proxy = proxy
         self._open: set[socket.socket] = set()
+        self.accepted = 0
         super().__init__(address, _Handler)
 
     def process_request(self, request: object, client_address: object) -> None:
         assert isinstance(request, socket.socket)
         self._open.add(request)
+        self.accepted += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: object) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from storage.driver import ObjectInfo, ObjectNotFound, Unavailable, WouldBlock
+from storage.drivers.s3.asking import Asker
 from storage.drivers.s3.client import PerProcess, make_client, make_session, make_signer
 from storage.drivers.s3.errors import Denied, Unsupported, storage_errors
 from storage.drivers.s3.presigning import Presigner
@@ -53,6 +54,7 @@ class Bucket:
         self._root = settings.root
         self._session = PerProcess(lambda: make_session(settings))
         self._client = PerProcess(lambda: make_client(settings, self._session.get()))
+        self._asker = PerProcess(self._make_asker)
         self._presigner = PerProcess(self._make_presigner)
         self._confirmed = float("-inf")
 
@@ -83,11 +85,11 @@ class Bucket:
     def head(self, key: str) -> ObjectInfo:
         try:
             with storage_errors("HeadObject", self.name, self.full(key)):
-                answer = self.client.head_object(Bucket=self.name, Key=self.full(key))
+                answer = self._asker.get().head(key)
         except ObjectNotFound:
             self._confirm()
             raise
-        return _info(key, answer["ContentLength"], answer["LastModified"])
+        return _info(key, answer.length, answer.modified)
 
     def get(
         self, key: str, offset: int = 0, length: int | None = None, *, etag: str = ""
@@ -96,25 +98,24 @@ class Bucket:
 
         `length` may be more than there is. With `offset` 0 and no length no range is asked for.
         """
-        wanted: dict[str, Any] = {"IfMatch": etag} if etag else {}
+        span = ""
         if offset or length is not None:
-            end = "" if length is None else str(offset + length - 1)
-            wanted["Range"] = f"bytes={offset}-{end}"
+            span = f"bytes={offset}-{'' if length is None else offset + length - 1}"
         with storage_errors("GetObject", self.name, self.full(key)):
-            answer = self.client.get_object(Bucket=self.name, Key=self.full(key), **wanted)
-        size = sent = answer["ContentLength"]
-        if wanted.get("Range"):
-            span, _, total = answer.get("ContentRange", "").rpartition("/")
-            if total.isdecimal() and span.startswith(f"bytes {offset}-"):
+            answer, body = self._asker.get().get(key, span=span, etag=etag)
+        size = answer.length
+        if span:
+            sent, _, total = answer.content_range.rpartition("/")
+            if total.isdecimal() and sent.startswith(f"bytes {offset}-"):
                 size = int(total)
-            elif offset or span:
-                answer["Body"].close()
+            elif offset or sent:
+                body.close()
                 raise Unavailable(
                     f"GetObject s3://{self.name}/{self.full(key)}: asked for bytes from {offset}, "
-                    f"the store answered with {span or 'the whole object'!r}"
+                    f"the store answered with {sent or 'the whole object'!r}"
                 )
-        info = _info(key, size, answer["LastModified"])
-        return Fetched(info, answer.get("ETag", ""), answer["Body"], sent)
+        info = _info(key, size, answer.modified)
+        return Fetched(info, answer.etag, body, answer.length)
 
     def put(self, key: str, data: bytes, *, absent: bool = False, etag: str | None = None) -> str:
         """The new ETag. `absent`: only if there is no object; `etag`: only if it is that one.
@@ -210,6 +211,10 @@ class Bucket:
             raise WouldBlock("nothing was signed yet")
         with storage_errors("presign", self.name, self.full(key)):
             return presigner.url(key, lifetime, patient=patient)
+
+    def _make_asker(self) -> Asker:
+        client = self.client  # a session must not make two clients at once
+        return Asker(client, self._session.get().get_credentials(), self.name, self._root)
 
     def _make_presigner(self) -> Presigner:
         client = self.client  # a session must not make two clients at once

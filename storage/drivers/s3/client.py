@@ -98,7 +98,7 @@ def make_session(settings: S3Settings) -> boto3.Session:
     """Where credentials come from."""
     core = botocore.session.get_session()
     parsers = core.get_component("response_parser_factory")
-    parsers.set_parser_defaults(timestamp_parser=_time)
+    parsers.set_parser_defaults(timestamp_parser=parse_time)
     return boto3.Session(
         botocore_session=core,
         aws_access_key_id=settings.accesskey or None,
@@ -121,7 +121,7 @@ def make_signer(settings: S3Settings, session: boto3.Session) -> S3Client:
     return client
 
 
-def _time(value: str | float) -> datetime:
+def parse_time(value: str | float) -> datetime:
     """A time in the forms that stores write, or in another that botocore knows.
 
     botocore's way costs three times as much as all the rest of a listing, where every object has a time.
