@@ -10,6 +10,7 @@ certificate again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -21,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -38,6 +39,9 @@ from .settings import ServerSettings
 logger = logging.getLogger("holdfast.server")
 
 START_FAILED = 3
+
+_TICK: Final = 1.0
+"""Seconds between looks at the clock: the Date of responses is by it."""
 
 MakeApp = Callable[[Lifecycle], ASGIApp]
 
@@ -62,6 +66,7 @@ class WorkerServer(uvicorn.Server):
         self._ready = ready
         self._life = life
         self._stop_at = math.inf
+        self._wake: Callable[[], object] = lambda: None
         self.renewal: Renewal | None = None
         self._doorways: list[Doorway] = []
 
@@ -125,6 +130,19 @@ class WorkerServer(uvicorn.Server):
         self._lifecycle.draining = True
         delay = 0.0 if at_once else self._settings.draindelay
         self._stop_at = min(self._stop_at, time.monotonic() + delay)
+        self._wake()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, which looks ten times a second: this sleeps until there is something to do."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+        self._wake = lambda: loop.call_soon_threadsafe(changed.set)  # also for signal handlers
+        while not await self.on_tick(0):
+            changed.clear()
+            left = max(0.0, min(_TICK, self._stop_at - time.monotonic()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), left)
+        self._wake = lambda: None
 
     async def on_tick(self, counter: int) -> bool:
         if time.monotonic() >= self._stop_at:
