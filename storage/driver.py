@@ -28,7 +28,7 @@ Their text is for the log: it may name keys and causes, so it is never sent to a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -266,10 +266,11 @@ class Driver(Protocol):
         """Whether list(prefix) has a name; cheaper than a list where the driver can tell it from less."""
 
     def edition(self, prefix: str) -> Hashable | None:
-        """Changes whenever a name comes or goes directly below `prefix`, or prune() could not remove one.
+        """Changes whenever a name comes or goes directly below `prefix`.
 
-        So what was listed after it was asked for is the list for as long as it is the same. None where
-        the driver cannot tell, or not yet: the last change is too young to be told from the next.
+        Also when prune() could not remove such a name, or one directly below it. So what was listed after
+        it was asked for is the list for as long as it is the same. None where the driver cannot tell, or
+        not yet: the last change is too young to be told from the next.
         """
 
     def walk(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
@@ -282,6 +283,20 @@ class Driver(Protocol):
         """The objects `<prefix>/<name>/<leaf>`, whatever the name, in no promised order, all at once.
 
         As walk() finds them, and faster where that would open a directory for each.
+        """
+
+    def names(self, prefix: str) -> Sequence[str]:
+        """The names of list(prefix), in no promised order, all at once: cheaper where there are many.
+
+        Names that are nobody's object may be among them.
+        """
+
+    def read_leaves(
+        self, prefix: str, names: Sequence[str], leaf: str, *, length: int
+    ) -> Mapping[str, bytes]:
+        """Of each of the names, what read() gives of `<prefix>/<name>/<leaf>`, at most `length` bytes.
+
+        Those that are absent are left out.
         """
 
     def delete(self, key: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 
 from storage.driver import Driver, ObjectNotFound
@@ -63,6 +64,20 @@ def content(driver: Driver, key: str) -> bytes | None:
     except ObjectNotFound:
         return None
     return held
+
+
+def read_below(
+    driver: Driver, prefix: str, names: Sequence[str], leaf: str = "link"
+) -> dict[str, Digest]:
+    """As read() of `<prefix>/<name>/<leaf>` for each name, all at once; None is left out."""
+    found = {}
+    contents = driver.read_leaves(prefix, names, leaf, length=LENGTH_LIMIT)
+    for name, held in contents.items():
+        key = f"{prefix}/{name}/{leaf}"
+        digest = parse(held, key) if held else read(driver, key)
+        if digest is not None:
+            found[name] = digest
+    return found
 
 
 def write(driver: Driver, key: str, digest: Digest) -> None:

@@ -13,7 +13,7 @@ pulled through this one. What this process deletes it forgets at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from storage.driver import (
     WouldBlock,
     Writer,
 )
+from storage.drivers.plain import names_by_listing, read_leaves_one_by_one
 from storage.listed_links import ListedLinks
 
 REMEMBERED = 100_000
@@ -157,6 +158,14 @@ class RememberingDriver:
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return self._inner.leaves(prefix, leaf)
+
+    def names(self, prefix: str) -> Sequence[str]:
+        return names_by_listing(self, prefix)
+
+    def read_leaves(
+        self, prefix: str, names: Sequence[str], leaf: str, *, length: int
+    ) -> Mapping[str, bytes]:
+        return read_leaves_one_by_one(self, prefix, names, leaf, length=length)
 
     def delete(self, key: str) -> None:
         with self._memory.forgetting(key):

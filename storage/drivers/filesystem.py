@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from storage.driver import (
@@ -27,9 +27,13 @@ from storage.drivers import cached, discarding, preparing, walking
 from storage.drivers.discarding import TrashedFiles
 from storage.drivers.growing import GrowingFile, open_growing_file
 from storage.drivers.locks import Stripes
-from storage.drivers.plain import leaves_by_walking
+from storage.drivers.plain import (
+    leaves_by_walking,
+    names_by_listing,
+    read_leaves_one_by_one,
+)
 from storage.drivers.posix import sync_directories, system_errors
-from storage.drivers.reading import PAGE, Changed, FileReader, read_page
+from storage.drivers.reading import PAGE, Changed, FileReader, read_page, read_pages
 from storage.drivers.tree import Tree
 
 CHANGED_TRIES = 3
@@ -151,6 +155,23 @@ class FilesystemDriver:
             return walking.leaves(self._tree, self._directory(prefix), prefix, check_key(leaf))
         return leaves_by_walking(self, prefix, leaf)
 
+    def names(self, prefix: str) -> Sequence[str]:
+        directory = self._directory(prefix)
+        if self._is_plain(directory):
+            with system_errors("list", prefix):
+                return self._tree.names(directory)
+        return names_by_listing(self, prefix)
+
+    def read_leaves(
+        self, prefix: str, names: Sequence[str], leaf: str, *, length: int
+    ) -> Mapping[str, bytes]:
+        directory = self._directory(prefix)
+        if not (self._is_plain(directory) and length <= PAGE):
+            return read_leaves_one_by_one(self, prefix, names, leaf, length=length)
+        check_key("/".join([*names, leaf]))
+        with system_errors("read", prefix):
+            return read_pages(self._tree, prefix, names, leaf, length)
+
     def delete(self, key: str) -> None:
         path = self._tree.path(key)
         with system_errors("delete", key, reading=True):
@@ -232,6 +253,10 @@ class FilesystemDriver:
             return reader.read_at(offset, reader.info.size if length is None else length)
         finally:
             reader.close()
+
+    def _is_plain(self, directory: str) -> bool:
+        """Whether nothing in it is kept out of lists, nor can be other than this machine remembers it."""
+        return self._tree.local and directory not in self._tree.above_own
 
     def _directory(self, prefix: str) -> str:
         return self._tree.path(prefix) if prefix else self._tree.root

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,12 @@ from storage.driver import (
     Void,
     check_key,
 )
-from storage.drivers.plain import any_listed, leaves_by_walking
+from storage.drivers.plain import (
+    any_listed,
+    leaves_by_walking,
+    names_by_listing,
+    read_leaves_one_by_one,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +237,14 @@ class MemoryDriver:
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return leaves_by_walking(self, prefix, leaf)
+
+    def names(self, prefix: str) -> Sequence[str]:
+        return names_by_listing(self, prefix)
+
+    def read_leaves(
+        self, prefix: str, names: Sequence[str], leaf: str, *, length: int
+    ) -> Mapping[str, bytes]:
+        return read_leaves_one_by_one(self, prefix, names, leaf, length=length)
 
     def delete(self, key: str) -> None:
         with self.lock:

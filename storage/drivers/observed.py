@@ -10,7 +10,7 @@ It changes nothing else: every promise of `storage/driver.py` holds if it holds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -43,7 +43,8 @@ _REFUSALS: Final = (Conflict, Busy, GeneratorExit)
 class ObservedDriver:
     """Operations are the methods' names; those of readers and writers are read_at, append, sync, publish.
 
-    A listing counts as one operation, with the time its steps took and not its consumer.
+    A listing counts as one operation, with the time its steps took and not its consumer; so do all the
+    reads of read_leaves().
     """
 
     def __init__(self, inner: Driver, record: Record) -> None:
@@ -102,6 +103,15 @@ class ObservedDriver:
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return _timed(self._record, "walk", self._inner.leaves, prefix, leaf)
+
+    def names(self, prefix: str) -> Sequence[str]:
+        return _timed(self._record, "list", self._inner.names, prefix)
+
+    def read_leaves(
+        self, prefix: str, names: Sequence[str], leaf: str, *, length: int
+    ) -> Mapping[str, bytes]:
+        read = self._inner.read_leaves
+        return _timed(self._record, "read", read, prefix, names, leaf, length=length)
 
     def delete(self, key: str) -> None:
         _timed(self._record, "delete", self._inner.delete, key)

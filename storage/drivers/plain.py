@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from storage.driver import Driver, Leaf
+import contextlib
+from collections.abc import Sequence
+
+from storage.driver import Driver, Leaf, ObjectNotFound
 
 
 def any_listed(driver: Driver, prefix: str) -> bool:
@@ -18,3 +21,19 @@ def leaves_by_walking(driver: Driver, prefix: str, leaf: str) -> list[Leaf]:
         for info in driver.walk(prefix)
         if info.key.count("/") == depth and info.key.endswith(f"/{leaf}")
     ]
+
+
+def names_by_listing(driver: Driver, prefix: str) -> list[str]:
+    """For drivers that know no faster way to names()."""
+    return [child.name for child in driver.list(prefix)]
+
+
+def read_leaves_one_by_one(
+    driver: Driver, prefix: str, names: Sequence[str], leaf: str, *, length: int
+) -> dict[str, bytes]:
+    """For drivers that know no faster way to read_leaves()."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(ObjectNotFound):
+            found[name] = driver.read(f"{prefix}/{name}/{leaf}", length=length)
+    return found

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from storage.driver import ObjectInfo, Unavailable
-from storage.drivers.posix import read_range, system_errors
+from storage.drivers.posix import read_range, system_errors, translate
 from storage.drivers.tree import Tree
 
 PAGE: Final = 4096
@@ -20,6 +21,38 @@ def read_page(tree: Tree, path: str, length: int) -> bytes:
         return os.read(descriptor, length)
     finally:
         os.close(descriptor)
+
+
+def read_pages(
+    tree: Tree, prefix: str, names: Iterable[str], leaf: str, length: int
+) -> dict[str, bytes]:
+    """As read_page() of each `<prefix>/<name>/<leaf>`, by the name; those that are absent are left out.
+
+    The directory is looked up once: most of what a small read costs is finding the file.
+    """
+    found: dict[str, bytes] = {}
+    directory = tree.path(prefix)
+    try:
+        base = tree.again(lambda: os.open(directory, os.O_RDONLY | os.O_DIRECTORY), directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    try:
+        for name in names:
+            try:
+                descriptor = os.open(f"{name}/{leaf}", os.O_RDONLY, dir_fd=base)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            try:
+                found[name] = os.read(descriptor, length)
+            except IsADirectoryError:
+                continue
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise translate(error, "read", f"{prefix}/{name}/{leaf}", reading=False) from error
+    finally:
+        os.close(base)
+    return found
 
 
 class Changed(Unavailable):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -35,7 +35,12 @@ from storage.driver import (
     Reader,
     Writer,
 )
-from storage.drivers.plain import any_listed, leaves_by_walking
+from storage.drivers.plain import (
+    any_listed,
+    leaves_by_walking,
+    names_by_listing,
+    read_leaves_one_by_one,
+)
 
 T = TypeVar("T")
 
@@ -232,6 +237,14 @@ class FaultyDriver:
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return leaves_by_walking(self, prefix, leaf)
+
+    def names(self, prefix: str) -> Sequence[str]:
+        return names_by_listing(self, prefix)
+
+    def read_leaves(
+        self, prefix: str, names: Sequence[str], leaf: str, *, length: int
+    ) -> Mapping[str, bytes]:
+        return read_leaves_one_by_one(self, prefix, names, leaf, length=length)
 
     def delete(self, key: str) -> None:
         with self.step("delete", key):

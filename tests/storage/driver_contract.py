@@ -730,6 +730,30 @@ class DriverContract:
         assert all(abs(leaf.modified - time.time()) < 300 for leaf in found.values())
         assert not driver.leaves("absent", "link")
 
+    def test_names_are_those_that_are_listed(self, driver: Driver) -> None:
+        for key in ("a/1/link", "a/10/link", "a/2", "a/b/c/d", "ab/4/link"):
+            driver.write(key, b"x")
+        for prefix in ("", "a", "a/b", "absent", "a/2"):
+            assert sorted(driver.names(prefix)) == sorted(names(driver, prefix))
+
+    def test_leaves_are_read_of_the_names_that_are_given(self, driver: Driver) -> None:
+        for key in ("a/1/b/link", "a/2/b/other", "a/3/b/link/below", "a/4", "a/10/b/link"):
+            driver.write(key, key.encode())
+        driver.write("a/5/b/link", b"")
+        given = ["1", "2", "3", "4", "5", "absent"]
+        found = driver.read_leaves("a", given, "b/link", length=5)
+        assert found == {"1": b"a/1/b", "5": b""}
+        assert driver.read_leaves("a", ["10"], "b/link", length=100) == {"10": b"a/10/b/link"}
+        assert driver.read_leaves("a/10", ["b"], "link", length=100) == {"b": b"a/10/b/link"}
+        assert not driver.read_leaves("a", [], "b/link", length=100)
+        assert not driver.read_leaves("absent", given, "b/link", length=100)
+        assert not driver.read_leaves("a/4", given, "b/link", length=100)
+        driver.write("a/large/link", b"x" * 10_000)
+        assert driver.read_leaves("a", ["large"], "link", length=9_000) == {"large": b"x" * 9_000}
+        for invalid in ("..", ".", "", "a b", "/1"):
+            with pytest.raises(InvalidKey):
+                driver.read_leaves("a", ["1", invalid], "b/link", length=100)
+
     def test_delete_removes_one_object(self, driver: Driver) -> None:
         for key in ("a/1", "a/10", "a/1-b", "b"):
             driver.write(key, b"x")

@@ -510,6 +510,29 @@ def test_a_stale_handle_is_opened_again_but_not_for_ever(
         assert reader.read_at(5, 100) == data[5:105]
 
 
+def test_a_leaf_that_cannot_be_read_is_not_absent(
+    driver: FilesystemDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the error names it."""
+    real = os.open
+
+    def refuse(path: str, *arguments: int, **options: int) -> int:
+        if path == "b/link":
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *arguments, **options)
+
+    driver.write("a/b/link", b"x")
+    for call, fail, number in (
+        ("open", refuse, errno.EACCES),
+        ("read", failing(errno.EIO), errno.EIO),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fail)
+            with pytest.raises(Unavailable, match=rf"a/b/link: {errno.errorcode[number]}"):
+                driver.read_leaves("a", ["absent", "b"], "link", length=10)
+    assert driver.read_leaves("a", ["absent", "b"], "link", length=10) == {"b": b"x"}
+
+
 def test_a_directory_that_cannot_be_read_is_not_empty(
     driver: FilesystemDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

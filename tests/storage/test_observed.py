@@ -54,6 +54,8 @@ SIMPLE: list[tuple[str, Callable[[Driver], object]]] = [
     ("list", lambda driver: list(driver.list(""))),
     ("walk", lambda driver: list(driver.walk(""))),
     ("walk", lambda driver: driver.leaves("a", "b")),
+    ("list", lambda driver: driver.names("a")),
+    ("read", lambda driver: driver.read_leaves("a", ["x"], "b", length=1)),
     ("delete", lambda driver: driver.delete("a/b")),
     ("delete_many", lambda driver: driver.delete_many(["a/b"])),
     ("delete_tree", lambda driver: driver.delete_tree("a")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from storage.driver import (
@@ -16,7 +16,12 @@ from storage.driver import (
     Unavailable,
     check_key,
 )
-from storage.drivers.plain import any_listed, leaves_by_walking
+from storage.drivers.plain import (
+    any_listed,
+    leaves_by_walking,
+    names_by_listing,
+    read_leaves_one_by_one,
+)
 from storage.drivers.s3 import deleting, growing, listing
 from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.discarding import SignedDeletes
@@ -90,6 +95,14 @@ class S3Driver:
 
     def leaves(self, prefix: str, leaf: str) -> Sequence[Leaf]:
         return leaves_by_walking(self, prefix, leaf)
+
+    def names(self, prefix: str) -> Sequence[str]:
+        return names_by_listing(self, prefix)
+
+    def read_leaves(
+        self, prefix: str, names: Sequence[str], leaf: str, *, length: int
+    ) -> Mapping[str, bytes]:
+        return read_leaves_one_by_one(self, prefix, names, leaf, length=length)
 
     def delete(self, key: str) -> None:
         self.stat(key)
