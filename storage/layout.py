@@ -118,8 +118,12 @@ def tag_directory(name: RepositoryName, tag: Tag) -> str:
     return f"{tags(name)}/{tag}"
 
 
+TAG_CURRENT = "current/link"
+"""Below a tag's directory."""
+
+
 def tag_current(name: RepositoryName, tag: Tag) -> str:
-    return f"{tag_directory(name, tag)}/current/link"
+    return f"{tag_directory(name, tag)}/{TAG_CURRENT}"
 
 
 def tag_index(name: RepositoryName, tag: Tag, digest: Digest) -> str:

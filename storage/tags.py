@@ -9,9 +9,7 @@ among any number of nodes.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import islice
 
 from storage import layout, links
 from storage.collection import journal
@@ -124,7 +122,7 @@ class Tags:
 
     def delete_pointing_to(self, digest: Digest) -> None:
         """Delete every tag that names `digest`; one that moves meanwhile is left alone."""
-        for tag in scan(self._driver, self._name).names:
+        for tag in scan(self._driver, self._name).tags:
             key = layout.tag_current(self._name, tag)
             content = links.content(self._driver, key)
             if content is None or links.parse(content, key) != digest:
@@ -146,27 +144,19 @@ class Tags:
             scan(self._driver, self._name) if lists is None else lists.of(self._driver, self._name)
         )
         exists: dict[Digest, bool] = {}
-        found: list[Tag] = []
-        start = bisect_right(listed.names, after, key=lambda tag: tag.value) if after else 0
-        for tag in islice(listed.names, start, None):
-            if tag.value not in listed.known:
-                if not self._names_a_manifest(tag, exists):
-                    continue
-                listed.known.add(tag.value)
-            if len(found) == limit:
-                return found, True
-            found.append(tag)
-        return found, False
+        return listed.page(lambda names: self._tags_among(names, exists), after=after, limit=limit)
 
-    def _names_a_manifest(self, tag: Tag, exists: dict[Digest, bool]) -> bool:
-        """`exists` is what is known of manifests already, and learns of this one."""
-        digest = self.current(tag)
-        if digest is None:
-            return False
-        if digest not in exists:
-            revision = layout.revision(self._name, digest)
-            exists[digest] = links.read(self._driver, revision) is not None
-        return exists[digest]
+    def _tags_among(self, names: Sequence[str], exists: dict[Digest, bool]) -> Sequence[str]:
+        """`exists` is what is known of manifests already, and learns of these."""
+        place = layout.tags(self._name)
+        named = links.read_below(self._driver, place, names, layout.TAG_CURRENT)
+        new = {*named.values()}.difference(exists)
+        for algorithm in {digest.algorithm for digest in new}:
+            asked = [digest for digest in new if digest.algorithm == algorithm]
+            directory = f"{layout.revisions(self._name)}/{algorithm}"
+            there = links.read_below(self._driver, directory, [digest.hex for digest in asked])
+            exists.update((digest, digest.hex in there) for digest in asked)
+        return [name for name, digest in named.items() if exists[digest]]
 
     def _record(self, tag: Tag, digest: Digest | None) -> None:
         if digest is not None:

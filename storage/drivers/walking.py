@@ -14,6 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Final
 
 from storage.driver import Child, Leaf, ObjectInfo
@@ -139,7 +140,8 @@ def remove(tree: Tree, directory: str) -> None:
 def prune(tree: Tree, directory: str) -> None:
     """Remove the empty directories at and below `directory`, if they let themselves be removed.
 
-    If it stays, the one above gets another edition all the same.
+    If it stays, the two above get another edition all the same: of the nearer, only that tells that one
+    of its names is there still, as soon as another name comes or goes.
     """
     directories = [directory]
     with contextlib.suppress(OSError):  # best effort, as the contract says
@@ -152,9 +154,12 @@ def prune(tree: Tree, directory: str) -> None:
     for each in reversed(directories):
         with contextlib.suppress(OSError):
             os.rmdir(each)
-    with contextlib.suppress(OSError):
-        if os.path.lexists(directory):
-            os.utime(os.path.dirname(directory))
+    if not os.path.lexists(directory):
+        return
+    for parent in PurePath(directory).parents[:2]:
+        if parent.is_relative_to(tree.root):
+            with contextlib.suppress(OSError):
+                os.utime(parent)
 
 
 def _has_key(tree: Tree, entry: os.DirEntry[str], *, is_directory: bool) -> bool:

@@ -79,11 +79,14 @@ def test_what_one_deletes_is_gone_from_the_other(both: Both) -> None:
     for number, (deleting, asking) in enumerate([tuple(both), tuple(both)[::-1]]):
         name = f"deleting/app{number}"
         image = deleting.http.push_image(name, "1", [layer({"x": b"y"})])
+        asking.http.push_image(name, "2", [layer({"y": b"z"})])
+        assert asking.http.tags(name) == deleting.http.tags(name) == ["1", "2"]
         content = asking.http.content_of(name, "1")
         assert content == deleting.http.content_of(name, "1")
         deleting.http.delete(f"{name}/manifests/{image['digest']}")
         assert asking.http.status(f"{name}/manifests/{image['digest']}") == 404
         assert asking.http.status(f"{name}/manifests/1") == 404
+        assert asking.http.tags(name) == deleting.http.tags(name) == ["2"]
         blob = next(digest for digest in content if digest != image["digest"])
         deleting.http.delete(f"{name}/blobs/{blob}")
         assert asking.http.status(f"{name}/blobs/{blob}") == 404

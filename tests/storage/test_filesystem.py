@@ -82,6 +82,41 @@ def test_an_edition_changes_with_the_names_and_not_with_what_is_below_them(
     assert driver.edition("absent") is None
 
 
+def test_a_name_that_could_not_be_removed_shows_in_the_editions_above(
+    root: Path, driver: FilesystemDriver
+) -> None:
+    """In the second too: a change of the first may come of any other name."""
+    driver.write("r/a/1/link", b"x")
+    driver.write("r/b/1/link", b"x")
+    before = {prefix: settled(driver, prefix) for prefix in ("", "r", "r/a", "r/b")}
+    driver.prune("r/a/1")
+    driver.prune("r/b/absent")
+    after = {prefix: settled(driver, prefix) for prefix in before}
+    assert {prefix for prefix in before if after[prefix] != before[prefix]} == {"r", "r/a"}
+    outside = root.parent.stat().st_ctime_ns
+    driver.prune("r")
+    assert root.parent.stat().st_ctime_ns == outside, "nothing beyond the root is touched"
+    assert settled(driver, "") != before[""]
+
+
+def test_leaves_of_a_root_that_is_gone_are_not_absent(root: Path, driver: FilesystemDriver) -> None:
+    driver.write("a/1/link", b"x")
+    root.rename(root.parent / "moved")
+    with pytest.raises(Unavailable, match="Mount it again"):
+        driver.read_leaves("a", ["1"], "link", length=10)
+    with pytest.raises(Unavailable, match="Mount it again"):
+        driver.names("a")
+
+
+def test_leaves_within_what_the_driver_keeps_for_itself_are_refused(
+    driver: FilesystemDriver,
+) -> None:
+    above, _, own = TMP.rpartition("/")
+    assert own not in driver.names(above)
+    with pytest.raises(InvalidKey):
+        driver.read_leaves(above, [own], "link", length=10)
+
+
 def test_a_filesystem_of_a_server_has_no_editions(driver: FilesystemDriver) -> None:
     driver.write("a/1/link", b"x")
     settled(driver, "a")
