@@ -1,6 +1,6 @@
 """Rows of long lists: the tags of one repository, and the repositories of a registry.
 
-Both sides read the very same tree, which is made without a registry.
+The trees are made without a registry. Both sides read the very same one, but where tags are pushed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from tests.bench.measure import Figure, Meter, Row, Scale, Stage
+from tests.bench.content import Content
+from tests.bench.measure import Figure, Meter, Row, Scale, Stage, settle
+from tests.bench.processes import answered, answering
+from tests.bench.small import image
+from tests.bench.transfers import push_manifest, push_put
 from tests.bench.wire import Unverified, Wire
 from tests.support.servers import Server
 
 _REPOSITORY = "bench/tags"
 _PAGE = 1000
+_CONNECTIONS = 200
+"""So many that each of a few workers gets some of them."""
+_CONTENTS = (Content(2000), Content(1000))
+"""A config and a layer."""
 _NEXT = re.compile(r'<([^>]+)>; rel="?next"?')
 
 
@@ -66,27 +74,81 @@ def _repositories(base: Path, count: int) -> list[str]:
     return sorted(names)
 
 
-def _over(
-    make: Callable[[Path, int], list[str]],
-) -> Callable[[Stage], contextlib.AbstractContextManager[_Lists]]:
-    @contextlib.contextmanager
-    def setup(stage: Stage) -> Iterator[_Lists]:
-        root = stage.directory.parent / "tree"
-        names = make(root / "docker/registry/v2/repositories", stage.scale.listed)
-        storage = {"filesystem": {"rootdirectory": str(root)}}
-        with stage.contender.start(stage.directory, storage) as server:
-            yield _Lists(server, stage.scale, names)
+@contextlib.contextmanager
+def _over(stage: Stage, root: Path, make: Callable[[Path, int], list[str]]) -> Iterator[_Lists]:
+    names = make(root / "docker/registry/v2/repositories", stage.scale.listed)
+    storage = {"filesystem": {"rootdirectory": str(root)}}
+    with stage.contender.start(stage.directory, storage) as server:
+        yield _Lists(server, stage.scale, names)
 
-    return setup
+
+def _same_tree(stage: Stage) -> Path:
+    return stage.directory.parent / "tree"
+
+
+@contextlib.contextmanager
+def _with_repositories(stage: Stage) -> Iterator[_Lists]:
+    with _over(stage, _same_tree(stage), _repositories) as state:
+        yield state
+
+
+@contextlib.contextmanager
+def _with_tags(stage: Stage) -> Iterator[_Lists]:
+    with _over(stage, _same_tree(stage), _tags) as state:
+        _warm(state)
+        yield state
+
+
+@contextlib.contextmanager
+def _with_tags_to_push(stage: Stage) -> Iterator[_Lists]:
+    with _over(stage, stage.directory.with_name(f"{stage.directory.name}-tree"), _tags) as state:
+        with Wire(state.server.port) as wire:
+            for content in _CONTENTS:
+                push_put(wire, _REPOSITORY, content)
+        _warm(state)
+        yield state
+
+
+def _warm(state: _Lists) -> None:
+    """Every process that answers has listed once: what it does the first time is no part of a sample."""
+    root = state.server.process.pid
+    left = answering(root)
+    for _ in range(_CONNECTIONS):
+        with Wire(state.server.port) as wire:
+            _ask_for_tags(wire)
+            left -= answered(root, wire.socket)
+        if not left:
+            return
+    raise Unverified(f"Of {_CONNECTIONS} connections none came to the processes {left}.")
+
+
+def _ask_for_tags(wire: Wire) -> list[str]:
+    head, body = wire.ask("GET", f"/v2/{_REPOSITORY}/tags/list")
+    head.expect(200, "GET of the tags")
+    tags: list[str] = json.loads(body)["tags"]
+    return tags
 
 
 def _list_tags(state: _Lists, meter: Meter) -> None:
     state.listed = []
     with Wire(state.server.port) as wire, meter.measure(state.server, state.scale.lists):
         for _ in range(state.scale.lists):
-            head, body = wire.ask("GET", f"/v2/{_REPOSITORY}/tags/list")
-            head.expect(200, "GET of the tags")
-            state.listed.append(json.loads(body)["tags"])
+            state.listed.append(_ask_for_tags(wire))
+
+
+def _list_new_tags(state: _Lists, meter: Meter) -> None:
+    """A list after each push of a tag that was not there; pushes do not count."""
+    manifest, digest = image(_CONTENTS[1:], _CONTENTS[0])
+    with Wire(state.server.port) as wire:
+        for _ in range(state.scale.lists):
+            tag = f"new{len(state.names)}"
+            push_manifest(wire, _REPOSITORY, tag, manifest, digest)
+            state.names = sorted([*state.names, tag])
+            settle()
+            with meter.measure(state.server, 1):
+                listed = _ask_for_tags(wire)
+            state.listed = [listed]
+            _are_whole(state)
 
 
 def _list_repositories(state: _Lists, meter: Meter) -> None:
@@ -120,8 +182,17 @@ ROWS = (
         title="list of the 10,000 tags of a repository",
         figure=Figure.CPU,
         unit="list",
-        setup=_over(_tags),
+        setup=_with_tags,
         run=_list_tags,
+        verify=_are_whole,
+    ),
+    Row(
+        name="tags-list-new",
+        title="list of the 10,000 tags of a repository, after a push of another",
+        figure=Figure.CPU,
+        unit="list",
+        setup=_with_tags_to_push,
+        run=_list_new_tags,
         verify=_are_whole,
     ),
     Row(
@@ -129,7 +200,7 @@ ROWS = (
         title="catalog of 10,000 repositories, in pages of 1,000",
         figure=Figure.CPU,
         unit="list",
-        setup=_over(_repositories),
+        setup=_with_repositories,
         run=_list_repositories,
         verify=_are_whole,
         most_rounds=3,

@@ -122,6 +122,18 @@ class Sample:
     memory: Peak
     extra: dict[str, float] = field(default_factory=dict)
 
+    def plus(self, other: Sample) -> Sample:
+        return Sample(
+            self.cpu + other.cpu,
+            self.wall + other.wall,
+            self.amount + other.amount,
+            Peak(
+                max(self.memory.largest, other.memory.largest),
+                max(self.memory.total, other.memory.total),
+            ),
+            self.extra | other.extra,
+        )
+
     def value(self, figure: Figure) -> float:
         """For each unit; ms; of MEMORY, MB (10^6 bytes) of the largest process; of SLOWDOWN, a ratio."""
         match figure:
@@ -141,6 +153,11 @@ class Sample:
                 return self.extra["slowdown"]
 
 
+def settle() -> None:
+    """Let a server do what it put off, so that it counts for what it answered before."""
+    time.sleep(_SETTLE)
+
+
 class Meter:
     """Takes one sample."""
 
@@ -150,14 +167,16 @@ class Meter:
 
     @contextlib.contextmanager
     def measure(self, server: Server, amount: float) -> Iterator[None]:
+        """What a sample measures more than once adds up."""
         root = server.process.pid
         reset_peaks(root)
         before = cpu_seconds(root)
         began = time.perf_counter()
         yield
         wall = time.perf_counter() - began
-        time.sleep(_SETTLE)
-        self.record(cpu_seconds(root) - before, wall, amount, peak(root))
+        settle()
+        measured = Sample(cpu_seconds(root) - before, wall, amount, peak(root), self._notes)
+        self.sample = measured if self.sample is None else self.sample.plus(measured)
 
     def record(self, cpu: float, wall: float, amount: float, memory: Peak) -> None:
         self.sample = Sample(cpu, wall, amount, memory, self._notes)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import time
 from dataclasses import dataclass
 
@@ -40,6 +41,20 @@ def tree(root: int) -> list[int]:
     return found
 
 
+def answering(root: int) -> set[int]:
+    """The processes of the tree that answer requests: all but the one that keeps the others."""
+    return {*tree(root)[1:]} or {root}
+
+
+def answered(root: int, connection: socket.socket) -> set[int]:
+    """Those of the tree that have the other end of a TCP connection on this machine."""
+    ends = f":{connection.getpeername()[1]:04X}", f":{connection.getsockname()[1]:04X}"
+    with open("/proc/net/tcp") as file:
+        lines = [line.split() for line in file]
+    sockets = {f"socket:[{it[9]}]" for it in lines if (it[1][-5:], it[2][-5:]) == ends}
+    return {pid for pid in tree(root) if not sockets.isdisjoint(_open_files(pid))}
+
+
 def cpu_seconds(root: int) -> float:
     """What the tree has used since it began."""
     return sum(_own_cpu(pid) + _reaped_cpu(pid) for pid in tree(root))
@@ -66,6 +81,16 @@ def _stat(pid: int) -> list[str]:
             return file.read().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def _open_files(pid: int) -> set[str]:
+    """What its descriptors lead to."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return found
 
 
 def _own_cpu(pid: int) -> float:

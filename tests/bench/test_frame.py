@@ -17,13 +17,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import chart
+from tests.bench import chart, measure
 from tests.bench.__main__ import main
 from tests.bench.bucket import Requests
 from tests.bench.contenders import Contender, from_text
 from tests.bench.content import MIB, Content
 from tests.bench.measure import Figure, Floor, Meter, Row, Scale, Stage, Target
-from tests.bench.processes import Peak, cpu_seconds
+from tests.bench.processes import Peak, answered, cpu_seconds
 from tests.bench.report import BEGIN, END, Report
 from tests.bench.runner import Result, run_row
 from tests.bench.scale import SIZES
@@ -31,6 +31,7 @@ from tests.bench.swarm import Expected, ask
 from tests.bench.transfers import with_digest
 from tests.bench.wire import Head, Unverified, Wire
 from tests.support.engines import program
+from tests.support.servers import Server
 
 OURS = Contender("ours", ("true",), "info", "1")
 PEER = Contender("peer", ("true",), "warn", "2")
@@ -132,6 +133,38 @@ def test_location_may_be_absolute_or_relative() -> None:
         head = Head.parse(f"HTTP/1.1 202 Accepted\r\nLocation: {place}".encode())
         assert head.location == "/v2/a/blobs/uploads/1?s=2"
         assert with_digest(head.location, "sha256:a").endswith("?s=2&digest=sha256:a")
+
+
+def test_who_has_the_other_end_of_a_connection_is_found() -> None:
+    """A child that holds a listener's socket takes none of its connections by that."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[number])
+        try:
+            with socket.create_connection(listener.getsockname()) as connection:
+                assert not answered(child.pid, connection), "nobody has accepted it"
+                accepted, _ = listener.accept()
+                with accepted:
+                    assert answered(os.getpid(), connection) == {os.getpid()}
+                    assert not answered(child.pid, connection)
+        finally:
+            child.communicate()
+
+
+def test_pieces_of_a_sample_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter([1.0, 1.5, 4.0, 4.25])
+    monkeypatch.setattr(measure, "cpu_seconds", lambda _: next(used))
+    peaks = iter([Peak(3, 5), Peak(2, 6)])
+    monkeypatch.setattr(measure, "peak", lambda _: next(peaks))
+    process = subprocess.Popen(["true"])
+    server = Server(process, 0, Path("log"), Path("root"))
+    meter = Meter()
+    for _ in range(2):
+        with meter.measure(server, 2):
+            process.wait()
+    assert meter.sample is not None
+    assert (meter.sample.cpu, meter.sample.amount) == (0.75, 4)
+    assert meter.sample.memory == Peak(3, 6)
 
 
 def test_cpu_time_counts_children_that_live_and_that_ended() -> None:
@@ -307,7 +340,7 @@ def test_a_quick_run_has_all_kinds_of_rows(
     program("nginx")
     rows = (
         "pull,push-chunks,manifest-tag,push-existing,crowd,auth-manifest,token-issue,idle,tags-list,"
-        "scale-1"
+        "tags-list-new,scale-1"
     )
     words = ["--quick", "--rounds", "1", "--rows", rows, "--charts", str(tmp_path)]
     written = tmp_path / "results.json"
