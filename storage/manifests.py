@@ -130,7 +130,7 @@ class Manifests:
             digest, tags = Digest.of(content), (reference, *tags)
         self._require(digest, tags, expected)
         reliance = self._guard.rely(self._entries(digest, manifest))
-        self._requirements.check(manifest, self._blobs, self._child_size)
+        self._requirements.check(self._driver, manifest, self._blobs, self._child_size)
 
         self._store(digest, content)
         self._enter(self._name)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
+from storage.at_once import at_once
 from storage.blobs import Blobs
+from storage.driver import Driver
 from storage.model import mediatype
 from storage.model.descriptor import Descriptor
 from storage.model.errors import BlobUnknown, ManifestBlobUnknown, ManifestInvalid
@@ -29,37 +32,37 @@ class Requirements:
     allowed_urls: Sequence[re.Pattern[str]] = ()
     denied_urls: Sequence[re.Pattern[str]] = ()
 
-    def check(self, manifest: Manifest, blobs: Blobs, child_size: ChildSize) -> None:
-        """Raises ManifestBlobUnknown with all that is missing, ManifestInvalid for wrong sizes."""
+    def check(
+        self, driver: Driver, manifest: Manifest, blobs: Blobs, child_size: ChildSize
+    ) -> None:
+        """Raises ManifestBlobUnknown with all that is missing, ManifestInvalid for wrong sizes.
+
+        `driver` is what `blobs` and `child_size` ask.
+        """
         if not self.enabled:
             return
         for descriptor in (*manifest.blobs, *manifest.children):
             self._check_urls(descriptor)
-        missing = dict.fromkeys(
-            str(descriptor.digest) for descriptor in self._missing(manifest, blobs, child_size)
-        )
+        lacks = [
+            *at_once(driver, partial(_lacks_blob, blobs), manifest.blobs),
+            *at_once(driver, partial(self._lacks_child, blobs, child_size), manifest.children),
+        ]
+        missing = dict.fromkeys(digest for digest in lacks if digest is not None)
         if missing:
             raise ManifestBlobUnknown(list(missing))
 
-    def _missing(
-        self, manifest: Manifest, blobs: Blobs, child_size: ChildSize
-    ) -> Iterator[Descriptor]:
-        for descriptor in manifest.blobs:
-            if not _is_blob(descriptor, blobs) and not (
-                mediatype.may_be_elsewhere(descriptor.media_type)
-            ):
-                yield descriptor
-        for descriptor in manifest.children:
-            size = child_size(descriptor)
-            if size is not None:
-                if size != descriptor.size:
-                    raise _wrong_size(descriptor, size)
-                continue
-            # BuildKit's older cache exports are indexes of layers.
-            if descriptor.media_type not in mediatype.MANIFESTS and _is_blob(descriptor, blobs):
-                continue
-            if self._must_be_present(descriptor.platform):
-                yield descriptor
+    def _lacks_child(
+        self, blobs: Blobs, child_size: ChildSize, descriptor: Descriptor
+    ) -> str | None:
+        size = child_size(descriptor)
+        if size is not None:
+            if size != descriptor.size:
+                raise _wrong_size(descriptor, size)
+            return None
+        # BuildKit's older cache exports are indexes of layers.
+        if descriptor.media_type not in mediatype.MANIFESTS and _is_blob(descriptor, blobs):
+            return None
+        return str(descriptor.digest) if self._must_be_present(descriptor.platform) else None
 
     def _must_be_present(self, platform: Mapping[str, object] | None) -> bool:
         if isinstance(self.platforms, str):
@@ -87,6 +90,12 @@ def _is_web_address(url: str) -> bool:
     except ValueError:  # such as an IPv6 address without its closing bracket
         return False
     return parts.scheme in {"http", "https"} and bool(parts.netloc) and not parts.fragment
+
+
+def _lacks_blob(blobs: Blobs, descriptor: Descriptor) -> str | None:
+    if _is_blob(descriptor, blobs) or mediatype.may_be_elsewhere(descriptor.media_type):
+        return None
+    return str(descriptor.digest)
 
 
 def _is_blob(descriptor: Descriptor, blobs: Blobs) -> bool:

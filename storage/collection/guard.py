@@ -13,10 +13,10 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from storage import layout
+from storage.at_once import at_once
 from storage.collection.clock import Clock
 from storage.collection.entries import Entry, name_of
 from storage.collection.timing import Timing
@@ -28,7 +28,6 @@ log = logging.getLogger("holdfast.collection")
 
 FRESH = 0.25
 """The part of `Timing.view` after which a view is renewed, so that one which is used has time left."""
-NOTES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +103,7 @@ class Guard:
         return entry in snapshot.doomed or snapshot.condemned(entry)
 
     def _keep(self, entries: Sequence[Entry]) -> None:
-        if len(entries) > 1 and self._driver.remote:
-            with ThreadPoolExecutor(NOTES_AT_ONCE, thread_name_prefix="keep") as pool:
-                for _ in pool.map(self._note, entries):
-                    pass
-        else:
-            for entry in entries:
-                self._note(entry)
+        at_once(self._driver, self._note, entries)
 
     def _note(self, entry: Entry) -> None:
         log.info("%s is used again, so the collector is told to keep it", entry)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from storage import layout
-from storage.driver import Driver
+from storage.driver import Driver, ObjectInfo
+from storage.drivers.memory import MemoryDriver
 from storage.model import mediatype
 from storage.model.digest import Digest
 from storage.model.errors import ManifestBlobUnknown, ManifestInvalid
@@ -230,3 +232,27 @@ def test_a_blob_does_not_stand_in_for_a_manifest(driver: Driver, media_type: str
     blob = Blob(b"{}", media_type)
     give(repository, blob)
     assert missing(repository, index(manifests=[blob.descriptor()])) == (blob.digest,)
+
+
+class FarAway(MemoryDriver):
+    """Another machine, which answers only when so many ask of blobs at the same time."""
+
+    remote = True
+
+    def __init__(self, together: int) -> None:
+        super().__init__()
+        self.asked = threading.Barrier(together)
+
+    def stat(self, key: str) -> ObjectInfo:
+        if key.startswith(layout.BLOBS):
+            self.asked.wait(30)
+        return super().stat(key)
+
+
+def test_another_machine_is_asked_of_all_blobs_at_once() -> None:
+    document = image(*(f"layer {number}".encode() for number in range(7)))
+    driver = FarAway(len(document.blobs))
+    repository = at(driver)
+    give(repository, *document.blobs)
+    put(repository, document)
+    assert not driver.asked.broken

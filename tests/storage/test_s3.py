@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from storage.driver import Child, Driver, Unavailable
-from storage.drivers.s3.client import PerProcess, make_client
+from storage.drivers.s3.client import make_client
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
+from storage.per_process import PerProcess
 from tests.storage.driver_contract import DriverContract, content, grow, names, publish
 from tests.support.s3 import S3Store
 

@@ -15,7 +15,7 @@ import pytest
 
 from storage.driver import STATE_LIMIT, Overloaded, Unavailable, WouldBlock
 from storage.drivers.s3 import client, presigning
-from storage.drivers.s3.client import PerProcess, make_client
+from storage.drivers.s3.client import make_client
 from storage.drivers.s3.collecting import Collector
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.growing import (
@@ -29,6 +29,7 @@ from storage.drivers.s3.growing import (
 )
 from storage.drivers.s3.memory import Budget
 from storage.drivers.s3.settings import S3Settings
+from storage.per_process import PerProcess
 
 
 def chunk(start: int, size: int, nonce: str = "0") -> Chunk:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from storage.driver import ObjectInfo, ObjectNotFound, Unavailable, WouldBlock
 from storage.drivers.s3.asking import Asker
-from storage.drivers.s3.client import PerProcess, make_client, make_session, make_signer
+from storage.drivers.s3.client import make_client, make_session, make_signer
 from storage.drivers.s3.errors import Denied, Unsupported, storage_errors
 from storage.drivers.s3.presigning import Presigner
 from storage.drivers.s3.settings import S3Settings
+from storage.per_process import PerProcess
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody

@@ -1,20 +1,11 @@
-"""The boto3 client and the threads of one process.
-
-Neither survives a fork: sockets and locks would be shared with the parent, and threads are gone. So both
-are made when first used, and anew in a child.
-"""
+"""The boto3 client, and where its credentials come from."""
 
 from __future__ import annotations
 
-import os
 import re
-import threading
-import weakref
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import boto3
@@ -29,51 +20,8 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
     from types_boto3_s3.client import S3Client
 
-T = TypeVar("T")
-
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII)
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*", re.ASCII)
-
-
-class PerProcess(Generic[T]):
-    """A value made when first asked for, once in each process."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._made: tuple[T] | None = None
-        _EVERY.add(self)
-
-    def get(self) -> T:
-        made = self._made
-        if made is not None:
-            return made[0]
-        with self._lock:
-            if self._made is None:
-                self._made = (self._make(),)
-            return self._made[0]
-
-    def peek(self) -> T | None:
-        return None if self._made is None else self._made[0]
-
-    def forget(self) -> None:
-        self._lock = threading.Lock()
-        self._made = None
-
-
-_EVERY: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()
-
-
-def _forget_every() -> None:
-    for value in _EVERY:
-        value.forget()
-
-
-os.register_at_fork(after_in_child=_forget_every)
-
-
-def threads(count: int, name: str) -> PerProcess[ThreadPoolExecutor]:
-    return PerProcess(lambda: ThreadPoolExecutor(count, thread_name_prefix=name))
 
 
 def make_client(settings: S3Settings, session: boto3.Session | None = None) -> S3Client:

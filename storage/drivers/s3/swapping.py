@@ -15,9 +15,9 @@ from enum import Enum
 
 from storage.driver import Anything, Conflict, ObjectNotFound
 from storage.drivers.s3.bucket import Bucket
-from storage.drivers.s3.client import PerProcess
 from storage.drivers.s3.errors import ConditionRefused, Unsupported
 from storage.drivers.s3.reading import read_version
+from storage.per_process import PerProcess
 
 _STRIPES = 64
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from storage.driver import Busy
 from storage.drivers.s3.bucket import Bucket
-from storage.drivers.s3.client import PerProcess, threads
 from storage.drivers.s3.collecting import Collector
 from storage.drivers.s3.memory import Budget
 from storage.drivers.s3.settings import MEBIBYTE, S3Settings
+from storage.per_process import PerProcess, threads
 
 TELLING = 8 * MEBIBYTE
 """Bytes: smaller copies say little of how the store makes them."""
