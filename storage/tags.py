@@ -143,20 +143,20 @@ class Tags:
         listed = (
             scan(self._driver, self._name) if lists is None else lists.of(self._driver, self._name)
         )
-        exists: dict[Digest, bool] = {}
+        exists: dict[str, bool] = {}
         return listed.page(lambda names: self._tags_among(names, exists), after=after, limit=limit)
 
-    def _tags_among(self, names: Sequence[str], exists: dict[Digest, bool]) -> Sequence[str]:
-        """`exists` is what is known of manifests already, and learns of these."""
+    def _tags_among(self, names: Sequence[str], exists: dict[str, bool]) -> Sequence[str]:
+        """`exists` is what is known of manifests already, by their digits, and learns of these."""
         place = layout.tags(self._name)
         named = links.read_below(self._driver, place, names, layout.TAG_CURRENT)
-        new = {*named.values()}.difference(exists)
-        for algorithm in {digest.algorithm for digest in new}:
-            asked = [digest for digest in new if digest.algorithm == algorithm]
+        new = {each.hex: each.algorithm for each in named.values() if each.hex not in exists}
+        for algorithm in {*new.values()}:
             directory = f"{layout.revisions(self._name)}/{algorithm}"
-            there = links.read_below(self._driver, directory, [digest.hex for digest in asked])
-            exists.update((digest, digest.hex in there) for digest in asked)
-        return [name for name, digest in named.items() if exists[digest]]
+            asked = [digits for digits, its in new.items() if its == algorithm]
+            there = links.read_below(self._driver, directory, asked)
+            exists.update((digits, digits in there) for digits in asked)
+        return [name for name, digest in named.items() if exists[digest.hex]]
 
     def _record(self, tag: Tag, digest: Digest | None) -> None:
         if digest is not None:
