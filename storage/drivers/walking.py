@@ -140,8 +140,8 @@ def remove(tree: Tree, directory: str) -> None:
 def prune(tree: Tree, directory: str) -> None:
     """Remove the empty directories at and below `directory`, if they let themselves be removed.
 
-    If it stays, the two above get another edition all the same: of the nearer, only that tells that one
-    of its names is there still, as soon as another name comes or goes.
+    If it stays, the two above get another edition all the same. In the nearer that alone does not show
+    for long: with the next name that comes or goes there it is just one more change.
     """
     directories = [directory]
     with contextlib.suppress(OSError):  # best effort, as the contract says
