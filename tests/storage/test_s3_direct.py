@@ -93,6 +93,7 @@ def _text(value: str | bytes | None) -> str | None:
         {"forcepathstyle": True, "region": "cn-north-1", "useragent": "ours/1"},
         {"accelerate": True, "rootdirectory": "/a root/ä~+"},
         {"regionendpoint": "http://10.0.0.1:9000", "bucket": "a.b"},
+        {"bucket": "arn:aws:s3:eu-west-3:123456789012:accesspoint/images"},
         {"redirectendpoint": "https://cdn.example"},
         {"accesskey": "", "secretkey": ""},
     ],
