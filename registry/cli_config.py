@@ -47,7 +47,7 @@ def storage(
     """As make_driver(); what the storage cannot do ends the command with a line."""
     from registry.drivers import make_driver
     from registry.remedies import explained
-    from storage.driver import DriverError
+    from storage.driver_errors import DriverError
 
     try:
         driver = make_driver(settings, readonly=readonly, existing=existing)

@@ -72,7 +72,7 @@ def copy_storage(
     from registry.copying.crew import GivenUp
     from registry.copying.report import sentences
     from registry.copying.run import Wanted, copy
-    from storage.driver import DriverError
+    from storage.driver_errors import DriverError
 
     environ = {name: text for name, text in os.environ.items() if not name.startswith("REGISTRY_")}
     there, here = load(source, environ).settings, load(target, environ).settings
@@ -104,7 +104,7 @@ def _source(settings: Settings, path: Path) -> Driver:
     from registry.copying.run import has_tree
     from registry.drivers import look_at
     from registry.remedies import explained
-    from storage.driver import DriverError
+    from storage.driver_errors import DriverError
 
     try:
         driver = look_at(settings)
@@ -121,7 +121,7 @@ def _source(settings: Settings, path: Path) -> Driver:
 def _target(settings: Settings, path: Path, *, dry_run: bool) -> Driver:
     from registry.drivers import look_at, make_driver
     from registry.remedies import explained
-    from storage.driver import DriverError
+    from storage.driver_errors import DriverError
     from storage.drivers.memory import MemoryDriver
 
     filesystem = settings.storage.filesystem
@@ -154,7 +154,7 @@ def _place(settings: Settings) -> tuple[str, ...]:
 def _require_apart(reading: Driver, writing: Driver) -> None:
     """Two names may be one storage: what is written to the one must not be seen through the other."""
     from storage import layout
-    from storage.driver import ObjectNotFound
+    from storage.driver_errors import ObjectNotFound
 
     probe = f"{layout.COPYING}/probe-{secrets.token_hex(8)}"
     writing.write(probe, b"")

@@ -26,7 +26,8 @@ from registry.config import Settings
 from registry.progress import ProgressLine
 from storage.collection.clock import Clock
 from storage.collection.publication import Unreadable
-from storage.driver import Driver, DriverError, NoSpace
+from storage.driver import Driver
+from storage.driver_errors import DriverError, NoSpace
 from storage.drivers.observed import ObservedDriver
 from storage.model.digest import Digest
 

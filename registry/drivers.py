@@ -10,7 +10,8 @@ import ssl
 from pathlib import Path
 
 from registry.config import Settings
-from storage.driver import Driver, Unavailable
+from storage.driver import Driver
+from storage.driver_errors import Unavailable
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from storage.drivers.s3.settings import S3Settings

@@ -17,7 +17,8 @@ from collections.abc import Callable
 
 from registry.streaming import Threads
 from storage import layout
-from storage.driver import Driver, DriverError, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import DriverError, ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from registry.streaming import Threads
 from storage.catalog_index import CatalogIndex
-from storage.driver import Driver, DriverError
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 from storage.model.errors import RegistryError
 from storage.purge import purge
 

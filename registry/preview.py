@@ -29,7 +29,8 @@ from registry.remedies import explained
 from registry.rights import survey_rights
 from registry.server.tls import CannotSecure, context
 from storage import layout
-from storage.driver import Driver, DriverError
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 from storage.examination import Observation, problem, warning, well
 from storage.model import mediatype
 from storage.model.manifest import stored_media_type

@@ -15,7 +15,7 @@ from typing import Final
 
 from registry.telemetry.logs import get_logger
 from registry.telemetry.metrics import metrics
-from storage.driver import NoSpace
+from storage.driver_errors import NoSpace
 
 SHORTEST_LIMIT: Final = 10.0
 """Seconds that a check may always take."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from registry.config import Settings
 from storage import layout
-from storage.driver import DriverError
+from storage.driver_errors import DriverError
 from storage.drivers.examining import mount_entry
 from storage.model.digest import CANONICAL
 

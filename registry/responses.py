@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from registry.streaming import Threads, settled
-from storage.driver import DriverError, Reader
+from storage.driver import Reader
+from storage.driver_errors import DriverError
 from storage.model.digest import Digest
 from storage.model.errors import RegistryError
 from storage.translation import translate

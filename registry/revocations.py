@@ -17,7 +17,8 @@ from auth.audit import describe
 from auth.revocations import Revocation
 from auth.robots import Credential
 from storage import layout
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 
 _NAME = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,12})", re.ASCII)
 _NOTE = 1000

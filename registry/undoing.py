@@ -23,7 +23,8 @@ from storage.collection import journal
 from storage.collection.clock import Clock
 from storage.collection.guard import Guard
 from storage.collection.journal import Recorded
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 from storage.model.digest import HEX_LENGTHS, Digest
 from storage.model.errors import RegistryError
 from storage.model.reference import RepositoryName, Tag

@@ -23,7 +23,8 @@ from registry.telemetry import metrics as telemetry
 from registry.tracing.plan import CannotTrace, plan
 from registry.worker import Worker
 from storage import secret
-from storage.driver import Driver, DriverError
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 from storage.model.errors import RegistryError
 
 

@@ -13,7 +13,8 @@ from storage import layout, links
 from storage.cache import Cache
 from storage.collection import entries
 from storage.collection.guard import Guard
-from storage.driver import Driver, ObjectNotFound, Reader, WouldBlock
+from storage.driver import Driver, Reader
+from storage.driver_errors import ObjectNotFound, WouldBlock
 from storage.hashing import Hasher
 from storage.model.digest import CANONICAL, Digest
 from storage.model.errors import BlobUnknown

@@ -14,7 +14,8 @@ from typing import Final
 from storage import layout
 from storage.cache import Cache
 from storage.catalog_index import CatalogIndex
-from storage.driver import Child, Driver, Unavailable
+from storage.driver import Child, Driver
+from storage.driver_errors import Unavailable
 from storage.model.errors import NameInvalid
 from storage.model.reference import RepositoryName
 from storage.presence import exists

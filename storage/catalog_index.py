@@ -17,7 +17,8 @@ from collections.abc import Iterator
 
 from storage import layout
 from storage.cache import Cache
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 from storage.model.errors import NameInvalid
 from storage.model.reference import RepositoryName
 from storage.translation import translated

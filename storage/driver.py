@@ -10,19 +10,7 @@ Keys are components of `[A-Za-z0-9._-]+`, none of them `.` or `..`, joined by `/
 raises `InvalidKey` before the storage is touched. No key is a directory of another: a driver need not
 be able to keep both `a` and `a/b`.
 
-Errors are these and no others:
-
-    DriverError
-    ├── ObjectNotFound   positively not there; never used for "could not tell"
-    ├── InvalidKey       the caller's mistake
-    ├── Conflict         swap() found another value than expected
-    ├── Busy             another writer holds the object
-    ├── NoSpace          full, over quota, or over a size limit
-    └── Unavailable      anything else; worth trying again
-        ├── Overloaded   more is being written at once than the driver has memory for
-        └── Void         discard() came too late: the object stays
-
-Their text is for the log: it may name keys and causes, so it is never sent to a client.
+Its errors are those of `driver_errors.py`, and no others.
 """
 
 from __future__ import annotations
@@ -34,50 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
-
-class DriverError(Exception):
-    """Base of every error of a driver."""
-
-
-class ObjectNotFound(DriverError):
-    pass
-
-
-class InvalidKey(DriverError):
-    pass
-
-
-class Conflict(DriverError):
-    pass
-
-
-class Busy(DriverError):
-    pass
-
-
-class NoSpace(DriverError):
-    pass
-
-
-class Unavailable(DriverError):
-    pass
-
-
-class Overloaded(Unavailable):
-    """Too much is being written at once; nothing is wrong with the store."""
-
-
-class Void(Unavailable):
-    """The batch is over: this removal did nothing and never will."""
-
+from storage.driver_errors import InvalidKey
 
 STATE_LIMIT = 1024
 """Characters in the state of a growing object: it travels in a URL."""
-
-
-class WouldBlock(Exception):
-    """What was asked of an immediate view cannot be answered without waiting. Not an error."""
-
 
 _DOTS = frozenset({".", ".."})
 _KEY = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*", re.ASCII)

@@ -18,7 +18,8 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.errors import DigestInvalid
 

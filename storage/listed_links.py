@@ -27,7 +27,8 @@ from itertools import islice
 
 from storage import layout, links
 from storage.cache import Cache
-from storage.driver import Driver, DriverError
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 from storage.model.digest import Digest
 from storage.model.errors import DigestInvalid
 

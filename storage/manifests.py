@@ -21,7 +21,8 @@ from storage.collection import entries, journal
 from storage.collection.entries import Entry
 from storage.collection.guard import Guard
 from storage.collection.journal import Removal
-from storage.driver import ANYTHING, Anything, Driver, ObjectNotFound
+from storage.driver import ANYTHING, Anything, Driver
+from storage.driver_errors import ObjectNotFound
 from storage.expectation import Expectation, holds
 from storage.model.descriptor import Descriptor
 from storage.model.digest import Digest

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 
 from storage import layout
-from storage.driver import Driver, DriverError
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 from storage.model.reference import RepositoryName
 
 log = logging.getLogger("holdfast.storage")

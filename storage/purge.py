@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from storage import layout
-from storage.driver import Driver, DriverError, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import DriverError, ObjectNotFound
 from storage.model.errors import NameInvalid
 from storage.model.reference import RepositoryName
 from storage.translation import translated

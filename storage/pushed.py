@@ -14,7 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from storage import layout
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from storage import layout
-from storage.driver import Driver, Unavailable
+from storage.driver import Driver
+from storage.driver_errors import Unavailable
 
 
 def check_readable(driver: Driver) -> None:

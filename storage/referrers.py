@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec
 
 from storage import layout, links
-from storage.driver import Driver, DriverError, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import DriverError, ObjectNotFound
 from storage.model import strictjson
 from storage.model.digest import HEX_LENGTHS, Digest
 from storage.model.errors import ManifestUnknown, RegistryError

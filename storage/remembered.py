@@ -20,17 +20,8 @@ from pathlib import Path
 
 from storage import layout
 from storage.cache import Cache
-from storage.driver import (
-    Anything,
-    Child,
-    Discarder,
-    Driver,
-    Leaf,
-    ObjectInfo,
-    Reader,
-    WouldBlock,
-    Writer,
-)
+from storage.driver import Anything, Child, Discarder, Driver, Leaf, ObjectInfo, Reader, Writer
+from storage.driver_errors import WouldBlock
 from storage.drivers.plain import names_by_listing, read_leaves_one_by_one
 from storage.listed_links import ListedLinks
 

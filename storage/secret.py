@@ -8,7 +8,8 @@ from __future__ import annotations
 import secrets
 
 from storage import layout
-from storage.driver import Conflict, Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import Conflict, ObjectNotFound
 from storage.translation import translated
 
 LENGTH = 64

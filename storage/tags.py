@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from storage import layout, links
 from storage.collection import journal
 from storage.collection.journal import Removal
-from storage.driver import ANYTHING, Anything, Conflict, Driver
+from storage.driver import ANYTHING, Anything, Driver
+from storage.driver_errors import Conflict
 from storage.expectation import Expectation, described, holds
 from storage.model.digest import Digest
 from storage.model.errors import ManifestUnknown, PreconditionFailed, Unavailable

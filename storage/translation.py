@@ -11,17 +11,17 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from storage import driver
+from storage import driver_errors
 from storage.model import errors
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def translate(error: driver.DriverError) -> errors.RegistryError:
-    if isinstance(error, driver.NoSpace):
+def translate(error: driver_errors.DriverError) -> errors.RegistryError:
+    if isinstance(error, driver_errors.NoSpace):
         return errors.StorageFull()
-    if isinstance(error, driver.Overloaded):
+    if isinstance(error, driver_errors.Overloaded):
         return errors.TooManyRequests(
             "The registry takes in as many uploads as its memory allows. Try again in a few seconds; "
             "an upload that was begun can go on.",
@@ -38,7 +38,7 @@ def translated(operation: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return operation(*args, **kwargs)
-        except driver.DriverError as error:
+        except driver_errors.DriverError as error:
             raise translate(error) from error
 
     return wrapper

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from storage import layout
-from storage.driver import Driver, DriverError, ObjectNotFound, Writer
+from storage.driver import Driver, Writer
+from storage.driver_errors import DriverError, ObjectNotFound
 from storage.hashing import Hasher
 from storage.model.digest import CANONICAL, Digest
 from storage.model.errors import UploadUnknown

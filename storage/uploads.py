@@ -30,7 +30,8 @@ from storage.blobs import Blobs
 from storage.cache import Cache
 from storage.collection import entries
 from storage.collection.guard import Guard
-from storage.driver import Busy, Conflict, Driver, DriverError, ObjectNotFound, Writer
+from storage.driver import Driver, Writer
+from storage.driver_errors import Busy, Conflict, DriverError, ObjectNotFound
 from storage.model.digest import CANONICAL, Digest
 from storage.model.errors import BlobUnknown, DigestInvalid, RangeInvalid
 from storage.model.reference import RepositoryName

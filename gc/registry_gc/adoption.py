@@ -16,7 +16,8 @@ from registry_gc.store_clock import store_time
 from storage import layout
 from storage.collection.publication import Name, Publication, decode, listed, newest
 from storage.collection.timing import Timing
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 
 
 @dataclass(frozen=True, slots=True)

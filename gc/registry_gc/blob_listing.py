@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 
 from registry_gc.spill import SHARDS
 from storage import layout
-from storage.driver import Driver, Unavailable
+from storage.driver import Driver
+from storage.driver_errors import Unavailable
 from storage.model.digest import HEX, HEX_LENGTHS
 
 AHEAD = 8

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from registry_gc.look import Totals
 from registry_gc.outcome import Braked
 from storage import layout
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 
 log = logging.getLogger("holdfast.collection")
 

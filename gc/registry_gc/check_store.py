@@ -14,7 +14,8 @@ from registry_gc.outcome import StoreUnfit
 from registry_gc.store_clock import store_time
 from storage import layout
 from storage.collection.clock import Clock
-from storage.driver import Driver, ObjectNotFound, Void
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound, Void
 
 _PASSED = f"{layout.COLLECTION}/store-checked"
 _VERSION = b"1"

@@ -39,7 +39,8 @@ from registry_gc.spill import SHARDS
 from registry_gc.store_clock import store_time
 from registry_gc.sweep import Due, Sweep, keep_notes
 from storage import layout
-from storage.driver import Driver, DriverError
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 
 log = logging.getLogger("holdfast.collection")
 

@@ -15,7 +15,8 @@ from registry_gc.references import ReferenceReader
 from registry_gc.survey import Links, survey
 from storage import layout, links
 from storage.collection import entries
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
 

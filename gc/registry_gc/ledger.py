@@ -14,7 +14,8 @@ from storage import layout
 from storage.collection import bloom, entries
 from storage.collection.bloom import Bloom, Members
 from storage.collection.entries import Entry
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 from storage.model.errors import DigestInvalid, NameInvalid
 
 LIST_LENGTH = 100_000

@@ -10,7 +10,8 @@ from dataclasses import replace
 from registry_gc.outcome import TakenOver
 from storage import layout
 from storage.collection.publication import Publication
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 
 
 def new_run() -> str:

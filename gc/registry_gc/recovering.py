@@ -10,7 +10,8 @@ from registry_gc.verifying import hashed
 from storage import layout, links
 from storage.collection import entries
 from storage.collection.guard import Guard
-from storage.driver import Driver, ObjectNotFound, Reader
+from storage.driver import Driver, Reader
+from storage.driver_errors import ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName
 

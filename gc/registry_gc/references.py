@@ -17,7 +17,8 @@ from typing import Any
 
 from registry_gc.outcome import Undecodable
 from storage import layout
-from storage.driver import Driver, DriverError, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import DriverError, ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.errors import DigestInvalid
 from storage.model.reference import RepositoryName

@@ -23,7 +23,8 @@ from registry_gc.options import DAY, Options
 from registry_gc.spill import SHARDS
 from registry_gc.store_clock import store_time
 from storage import layout
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 
 log = logging.getLogger("holdfast.collection")
 

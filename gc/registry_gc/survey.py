@@ -14,7 +14,8 @@ from itertools import groupby
 
 from registry_gc.outcome import Undecodable
 from storage import layout
-from storage.driver import Driver, ObjectInfo, Unavailable
+from storage.driver import Driver, ObjectInfo
+from storage.driver_errors import Unavailable
 from storage.model.digest import HEX_LENGTHS, Digest
 from storage.model.errors import DigestInvalid, NameInvalid, TagInvalid
 from storage.model.reference import RepositoryName, Tag

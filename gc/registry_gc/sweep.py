@@ -23,7 +23,8 @@ from storage import layout
 from storage.collection import entries, journal
 from storage.collection.entries import Entry, Parsed
 from storage.collection.journal import Removal
-from storage.driver import Discarder, Driver, DriverError, ObjectNotFound, Unavailable, Void
+from storage.driver import Discarder, Driver
+from storage.driver_errors import DriverError, ObjectNotFound, Unavailable, Void
 
 log = logging.getLogger("holdfast.collection")
 

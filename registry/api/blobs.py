@@ -25,7 +25,8 @@ from registry.responses import (
 )
 from storage.blobs import Blob, unknown
 from storage.collection import entries
-from storage.driver import DriverError, Reader
+from storage.driver import Reader
+from storage.driver_errors import DriverError
 from storage.model import mediatype
 from storage.model.digest import Digest
 

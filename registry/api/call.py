@@ -23,7 +23,7 @@ from registry.redirects import Redirects
 from registry.streaming import Body, Threads, Uploading
 from registry.upload_tokens import UploadTokens
 from storage.collection.entries import Entry
-from storage.driver import WouldBlock
+from storage.driver_errors import WouldBlock
 from storage.model.errors import Doomed
 from storage.model.reference import RepositoryName
 from storage.repository import Repository, Store

@@ -17,7 +17,8 @@ from registry.copying.crew import Crew, said_of
 from registry.copying.progress import Progress
 from registry.copying.report import Report
 from storage import layout
-from storage.driver import Busy, Driver, DriverError, ObjectNotFound, Reader, Unavailable
+from storage.driver import Driver, Reader
+from storage.driver_errors import Busy, DriverError, ObjectNotFound, Unavailable
 from storage.hashing import Hasher
 from storage.model.digest import Digest
 

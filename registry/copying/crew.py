@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Final, TypeVar
 
-from storage.driver import DriverError, NoSpace
-from storage.driver import Unavailable as StoreUnavailable
+from storage.driver_errors import DriverError, NoSpace
+from storage.driver_errors import Unavailable as StoreUnavailable
 from storage.model.errors import StorageFull
 from storage.model.errors import Unavailable as NotNow
 

@@ -15,7 +15,8 @@ from storage import layout, links
 from storage.collection import entries
 from storage.collection.entries import Entry
 from storage.collection.guard import Guard, Reliance
-from storage.driver import Driver, DriverError, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import DriverError, ObjectNotFound
 from storage.model import mediatype
 from storage.model.descriptor import Descriptor
 from storage.model.digest import CANONICAL, Digest

@@ -13,7 +13,8 @@ from registry.copying.crew import Crew, said_of
 from registry.copying.report import Report
 from registry.copying.times import keep_time
 from storage import layout
-from storage.driver import Driver, DriverError, ObjectInfo, ObjectNotFound
+from storage.driver import Driver, ObjectInfo
+from storage.driver_errors import DriverError, ObjectNotFound
 
 FIRST: Final = (layout.REVOKED, layout.TOKENS)
 """Before any image: a token that was taken back must not be good again anywhere."""

@@ -15,7 +15,8 @@ from registry.copying.times import keep_time
 from registry.copying.trees import Contents
 from storage import layout, links, pushed
 from storage.collection import entries
-from storage.driver import Driver, DriverError
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 from storage.model.digest import Digest
 from storage.model.errors import ManifestUnknown, RegistryError
 from storage.model.reference import RepositoryName, Tag

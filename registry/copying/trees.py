@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from storage import layout
-from storage.driver import Driver, ObjectInfo, Unavailable
+from storage.driver import Driver, ObjectInfo
+from storage.driver_errors import Unavailable
 from storage.model.digest import Digest
 from storage.model.errors import DigestInvalid, NameInvalid, TagInvalid
 from storage.model.reference import RepositoryName, Tag

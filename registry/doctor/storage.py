@@ -8,7 +8,7 @@ from pathlib import Path
 from registry.config import Settings
 from registry.drivers import make_driver, s3_settings
 from storage import layout
-from storage.driver import DriverError
+from storage.driver_errors import DriverError
 from storage.drivers import examining
 from storage.examination import Observation, problem, warning, well
 

@@ -21,7 +21,8 @@ from storage.collection.clock import Clock
 from storage.collection.entries import Entry, name_of
 from storage.collection.timing import Timing
 from storage.collection.view import Snapshot, View
-from storage.driver import Driver, DriverError
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 from storage.model.errors import Doomed, Unavailable
 
 log = logging.getLogger("holdfast.collection")

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from storage import layout
-from storage.driver import Driver, NoSpace, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import NoSpace, ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.errors import DigestInvalid, NameInvalid, TagInvalid
 from storage.model.reference import RepositoryName, Tag

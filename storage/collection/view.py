@@ -23,7 +23,8 @@ from storage.collection.publication import (
     newest,
 )
 from storage.collection.timing import Timing
-from storage.driver import Driver, ObjectNotFound, Unavailable
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound, Unavailable
 
 log = logging.getLogger("holdfast.collection")
 

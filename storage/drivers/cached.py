@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NoReturn, TypeVar
 
-from storage.driver import WouldBlock
+from storage.driver_errors import WouldBlock
 from storage.drivers.tree import Tree
 
 T = TypeVar("T")

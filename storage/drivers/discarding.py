@@ -12,7 +12,8 @@ import hashlib
 import os
 from collections.abc import Callable
 
-from storage.driver import ObjectNotFound, Reader, Void
+from storage.driver import Reader
+from storage.driver_errors import ObjectNotFound, Void
 from storage.drivers.posix import sync_directories, system_errors
 from storage.drivers.reading import FileReader
 from storage.drivers.tree import Tree

@@ -11,18 +11,8 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from storage.driver import (
-    Anything,
-    Child,
-    Conflict,
-    Driver,
-    Leaf,
-    ObjectInfo,
-    ObjectNotFound,
-    Reader,
-    WouldBlock,
-    check_key,
-)
+from storage.driver import Anything, Child, Driver, Leaf, ObjectInfo, Reader, check_key
+from storage.driver_errors import Conflict, ObjectNotFound, WouldBlock
 from storage.drivers import cached, discarding, preparing, walking
 from storage.drivers.discarding import TrashedFiles
 from storage.drivers.growing import GrowingFile, open_growing_file

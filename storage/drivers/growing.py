@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from storage.driver import Busy, Conflict, ObjectNotFound, Unavailable
+from storage.driver_errors import Busy, Conflict, ObjectNotFound, Unavailable
 from storage.drivers.locks import try_lock, unlock_and_close
 from storage.drivers.posix import sync_directories, system_errors
 from storage.drivers.tree import TRIES, Tree

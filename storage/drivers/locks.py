@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Iterator
 
-from storage.driver import Unavailable
+from storage.driver_errors import Unavailable
 
 PATIENCE = 30.0
 """Seconds after which a lock is taken to be stuck: no holder keeps one for longer than one small write."""

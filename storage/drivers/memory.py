@@ -14,19 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from storage.driver import (
-    Anything,
-    Busy,
-    Child,
-    Conflict,
-    Leaf,
-    ObjectInfo,
-    ObjectNotFound,
-    Reader,
-    Unavailable,
-    Void,
-    check_key,
-)
+from storage.driver import Anything, Child, Leaf, ObjectInfo, Reader, check_key
+from storage.driver_errors import Busy, Conflict, ObjectNotFound, Unavailable, Void
 from storage.drivers.plain import (
     any_listed,
     leaves_by_walking,

@@ -16,20 +16,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import Final, ParamSpec, Self, TypeVar
 
-from storage.driver import (
-    Anything,
-    Busy,
-    Child,
-    Conflict,
-    Discarder,
-    Driver,
-    Leaf,
-    ObjectInfo,
-    ObjectNotFound,
-    Reader,
-    WouldBlock,
-    Writer,
-)
+from storage.driver import Anything, Child, Discarder, Driver, Leaf, ObjectInfo, Reader, Writer
+from storage.driver_errors import Busy, Conflict, ObjectNotFound, WouldBlock
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from storage.driver import Driver, Leaf, ObjectNotFound
+from storage.driver import Driver, Leaf
+from storage.driver_errors import ObjectNotFound
 
 
 def any_listed(driver: Driver, prefix: str) -> bool:

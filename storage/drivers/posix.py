@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from types import TracebackType
 
-from storage.driver import DriverError, InvalidKey, NoSpace, ObjectNotFound, Unavailable
+from storage.driver_errors import DriverError, InvalidKey, NoSpace, ObjectNotFound, Unavailable
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

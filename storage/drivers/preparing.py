@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 
-from storage.driver import Unavailable
+from storage.driver_errors import Unavailable
 from storage.drivers.cached import is_local
 from storage.drivers.locks import try_lock, unlock_and_close
 from storage.drivers.posix import read_range, sync_directories, system_errors

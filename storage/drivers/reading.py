@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-from storage.driver import ObjectInfo, Unavailable
+from storage.driver import ObjectInfo
+from storage.driver_errors import Unavailable
 from storage.drivers.posix import read_range, system_errors, translate
 from storage.drivers.tree import Tree
 

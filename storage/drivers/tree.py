@@ -28,7 +28,8 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import TypeVar
 
-from storage.driver import InvalidKey, Unavailable, check_key
+from storage.driver import check_key
+from storage.driver_errors import InvalidKey, Unavailable
 from storage.drivers.posix import sync_directories, write_all
 
 T = TypeVar("T")

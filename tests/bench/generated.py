@@ -23,7 +23,8 @@ from registry_gc.report import Report
 
 from storage import layout
 from storage.collection.timing import Timing
-from storage.driver import Child, Leaf, ObjectInfo, ObjectNotFound
+from storage.driver import Child, Leaf, ObjectInfo
+from storage.driver_errors import ObjectNotFound
 from storage.drivers.filesystem import FilesystemDriver
 
 LAYERS = 8

@@ -24,17 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from storage.driver import (
-    Anything,
-    Child,
-    Discarder,
-    Driver,
-    DriverError,
-    Leaf,
-    ObjectInfo,
-    Reader,
-    Writer,
-)
+from storage.driver import Anything, Child, Discarder, Driver, Leaf, ObjectInfo, Reader, Writer
+from storage.driver_errors import DriverError
 from storage.drivers.plain import (
     any_listed,
     leaves_by_walking,

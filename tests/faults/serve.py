@@ -19,8 +19,9 @@ from typing import Any, Self
 from registry import cli, wiring
 from registry.config import Settings
 from registry.drivers import make_driver
-from storage import driver as errors
-from storage.driver import Driver, DriverError
+from storage import driver_errors as errors
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 from tests.faults.driver import Fault, FaultyDriver, Moment
 from tests.faults.system import SystemFault, install
 

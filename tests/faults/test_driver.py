@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.driver import Driver, NoSpace, ObjectNotFound, Unavailable
+from storage.driver import Driver
+from storage.driver_errors import NoSpace, ObjectNotFound, Unavailable
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from tests.faults.driver import KILLED, Call, Fault, FaultyDriver, Moment

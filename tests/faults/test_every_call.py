@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.driver import DriverError, NoSpace, Unavailable
+from storage.driver_errors import DriverError, NoSpace, Unavailable
 from tests.faults.driver import Call, Fault, FaultyDriver, Moment
 from tests.faults.inprocess import Answer, Died, serving
 from tests.faults.requests import SCRIPTS, Script

@@ -13,7 +13,8 @@ from registry_gc.report import Report
 
 from storage import layout
 from storage.collection.timing import Timing
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 from storage.model.digest import Digest
 from storage.model.errors import ManifestUnknown
 from storage.model.reference import RepositoryName, Tag

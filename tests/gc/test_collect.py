@@ -15,7 +15,8 @@ from registry_gc.options import DAY
 from registry_gc.outcome import Busy, CollectionStopped, Undecodable
 
 from storage import layout
-from storage.driver import Driver, Unavailable
+from storage.driver import Driver
+from storage.driver_errors import Unavailable
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
 from tests.gc.conftest import STORAGES

@@ -11,7 +11,8 @@ from registry_gc import adoption
 from registry_gc.outcome import CollectionStopped
 from registry_gc.store_clock import store_time
 
-from storage.driver import Driver, DriverError, NoSpace, Unavailable
+from storage.driver import Driver
+from storage.driver_errors import DriverError, NoSpace, Unavailable
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from storage.model.digest import Digest

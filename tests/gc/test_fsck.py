@@ -14,7 +14,7 @@ from registry_gc.fsck.scrub import STATE, Pace, scrub
 from storage import layout, links
 from storage.collection import entries
 from storage.collection.guard import Guard
-from storage.driver import ObjectNotFound, Unavailable
+from storage.driver_errors import ObjectNotFound, Unavailable
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
 from tests.gc.shop import IMAGE, Shop, descriptor

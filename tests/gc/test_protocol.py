@@ -17,7 +17,8 @@ from storage.collection.clock import Clock
 from storage.collection.guard import Guard
 from storage.collection.publication import listed
 from storage.collection.timing import Timing
-from storage.driver import Child, Driver, NoSpace, Unavailable
+from storage.driver import Child, Driver
+from storage.driver_errors import NoSpace, Unavailable
 from storage.model.digest import Digest
 from storage.model.errors import Doomed, ManifestBlobUnknown
 from storage.model.errors import Unavailable as Refused

@@ -20,7 +20,8 @@ from registry_gc.sweep import Sweep
 from storage import layout
 from storage.collection.publication import listed
 from storage.collection.timing import Timing
-from storage.driver import Driver, DriverError, Unavailable
+from storage.driver import Driver
+from storage.driver_errors import DriverError, Unavailable
 from storage.drivers.memory import MemoryDriver
 from storage.model.digest import Digest
 from tests.faults.driver import FaultyDriver

@@ -15,7 +15,8 @@ from registry.copying.crew import Crew, GivenUp, Stopped
 from registry.copying.progress import EVERY, Bar, Lines
 from registry.copying.report import LISTED, Report, sentences
 from registry.copying.trees import contents
-from storage.driver import NoSpace, ObjectInfo, Unavailable
+from storage.driver import ObjectInfo
+from storage.driver_errors import NoSpace, Unavailable
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings

@@ -15,7 +15,7 @@ from registry.config import Settings
 from registry.config.s3 import S3
 from registry.config.storage import InMemory, Storage
 from registry.drivers import make_driver
-from storage.driver import Unavailable
+from storage.driver_errors import Unavailable
 from tests.support.ceph import Gateway
 from tests.support.s3 import S3Store
 from tests.support.servers import free_port

@@ -18,7 +18,7 @@ from registry import readiness
 from registry.api.health import STUCK, health_routes
 from registry.readiness import FAILS, FULL, SILENT, UNTRIED, WORKS, StorageProbe
 from registry.telemetry.metrics import Metrics, metrics
-from storage.driver import NoSpace, Unavailable
+from storage.driver_errors import NoSpace, Unavailable
 
 CAUSE = "write /var/lib/registry/probe: input/output error"
 

@@ -6,7 +6,7 @@ import pytest
 
 from registry.last_pulls import DAY, LastPulls
 from storage import layout
-from storage.driver import Unavailable
+from storage.driver_errors import Unavailable
 from storage.drivers.memory import MemoryDriver
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag

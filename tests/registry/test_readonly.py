@@ -14,7 +14,7 @@ import pytest
 
 from registry.readiness import READS
 from storage import layout
-from storage.driver import Unavailable
+from storage.driver_errors import Unavailable
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from storage.drivers.s3.driver import S3Driver

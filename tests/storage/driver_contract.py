@@ -17,16 +17,13 @@ from typing import TypeVar
 
 import pytest
 
-from storage.driver import (
-    ANYTHING,
+from storage.driver import ANYTHING, Child, Driver, Reader
+from storage.driver_errors import (
     Busy,
-    Child,
     Conflict,
-    Driver,
     DriverError,
     InvalidKey,
     ObjectNotFound,
-    Reader,
     Unavailable,
     Void,
     WouldBlock,

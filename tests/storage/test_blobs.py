@@ -8,7 +8,8 @@ import pytest
 
 from storage import layout, links
 from storage.blobs import Blob, BlobMemory, Blobs
-from storage.driver import Driver, DriverError, ObjectInfo, Reader, WouldBlock
+from storage.driver import Driver, ObjectInfo, Reader
+from storage.driver_errors import DriverError, WouldBlock
 from storage.drivers.memory import MemoryDriver, MemoryReader
 from storage.model.digest import Digest
 from storage.model.errors import BlobUnknown, NameUnknown, Unavailable

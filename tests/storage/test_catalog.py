@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from storage import layout, links
 from storage.catalog import Catalog
-from storage.driver import Child, Driver, Unavailable
+from storage.driver import Child, Driver
+from storage.driver_errors import Unavailable
 from storage.drivers.memory import MemoryDriver
 from storage.model import errors
 from storage.model.digest import Digest

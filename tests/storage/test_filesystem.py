@@ -13,16 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.driver import (
-    Busy,
-    Child,
-    Driver,
-    InvalidKey,
-    ObjectNotFound,
-    Reader,
-    Unavailable,
-    WouldBlock,
-)
+from storage.driver import Child, Driver, Reader
+from storage.driver_errors import Busy, InvalidKey, ObjectNotFound, Unavailable, WouldBlock
 from storage.drivers import cached, locks, preparing
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.reading import PAGE

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from storage.driver import (
+from storage.driver_errors import (
     Conflict,
     DriverError,
     InvalidKey,

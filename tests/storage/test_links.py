@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from storage import links
-from storage.driver import Driver, WouldBlock
+from storage.driver import Driver
+from storage.driver_errors import WouldBlock
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from storage.model.digest import Digest

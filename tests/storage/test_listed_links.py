@@ -11,7 +11,8 @@ from time import monotonic, sleep
 import pytest
 
 from storage import layout, links, listed_links
-from storage.driver import ANYTHING, ObjectInfo, ObjectNotFound, Unavailable, WouldBlock
+from storage.driver import ANYTHING, ObjectInfo
+from storage.driver_errors import ObjectNotFound, Unavailable, WouldBlock
 from storage.listed_links import PAUSE, WORTH
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName

@@ -10,7 +10,8 @@ import pytest
 
 from storage import layout, links
 from storage.catalog import Catalog
-from storage.driver import Anything, Driver, DriverError, NoSpace
+from storage.driver import Anything, Driver
+from storage.driver_errors import DriverError, NoSpace
 from storage.drivers.memory import MemoryDriver
 from storage.expectation import PRESENT
 from storage.model import mediatype

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storage.driver import Child, Driver, ObjectNotFound
+from storage.driver import Child, Driver
+from storage.driver_errors import ObjectNotFound
 from storage.drivers.memory import MemoryDriver
 from tests.storage.driver_contract import DriverContract, grow
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from storage.driver import Unavailable
+from storage.driver_errors import Unavailable
 from storage.drivers.filesystem import CHANGED_TRIES, FilesystemDriver
 from storage.drivers.tree import STALE_TRIES, TRIES
 from tests.storage.driver_contract import content, grow, keys_below, publish

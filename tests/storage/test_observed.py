@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from storage.driver import Busy, Child, Conflict, Driver, InvalidKey, ObjectNotFound, Unavailable
+from storage.driver import Child, Driver
+from storage.driver_errors import Busy, Conflict, InvalidKey, ObjectNotFound, Unavailable
 from storage.drivers.memory import MemoryDriver
 from storage.drivers.observed import ObservedDriver
 from tests.storage.driver_contract import DriverContract

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from storage import layout, links
-from storage.driver import Child, Driver, DriverError, ObjectInfo
+from storage.driver import Child, Driver, ObjectInfo
+from storage.driver_errors import DriverError
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from storage.model.digest import Digest

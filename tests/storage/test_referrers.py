@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from storage import layout, links
-from storage.driver import Driver, DriverError
+from storage.driver import Driver
+from storage.driver_errors import DriverError
 from storage.drivers.memory import MemoryDriver
 from storage.model.digest import Digest
 from storage.model.errors import Unavailable

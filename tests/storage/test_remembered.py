@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from storage import layout
-from storage.driver import ANYTHING, ObjectNotFound, WouldBlock
+from storage.driver import ANYTHING
+from storage.driver_errors import ObjectNotFound, WouldBlock
 from storage.model.digest import Digest
 from storage.model.reference import RepositoryName, Tag
 from storage.remembered import Memory, RememberingDriver, Staleness

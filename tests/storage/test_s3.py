@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from storage.driver import Child, Driver, Unavailable
+from storage.driver import Child, Driver
+from storage.driver_errors import Unavailable
 from storage.drivers.s3.client import make_client
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings

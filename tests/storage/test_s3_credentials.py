@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from storage.driver import Unavailable, WouldBlock
+from storage.driver_errors import Unavailable, WouldBlock
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from tests.support.s3 import S3Store

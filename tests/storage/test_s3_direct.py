@@ -12,7 +12,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import HTTPClientError
 
-from storage.driver import ObjectNotFound, Unavailable
+from storage.driver_errors import ObjectNotFound, Unavailable
 from storage.drivers.s3 import direct
 from storage.drivers.s3.client import make_client, make_session
 from storage.drivers.s3.direct import PAUSE, Direct

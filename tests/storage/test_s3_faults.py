@@ -7,15 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from storage.driver import (
-    ANYTHING,
-    Conflict,
-    Driver,
-    NoSpace,
-    ObjectNotFound,
-    Overloaded,
-    Unavailable,
-)
+from storage.driver import ANYTHING, Driver
+from storage.driver_errors import Conflict, NoSpace, ObjectNotFound, Overloaded, Unavailable
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from tests.storage.driver_contract import at_once, content, grow, names, publish

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.driver import NoSpace
+from storage.driver_errors import NoSpace
 from storage.drivers.s3 import multipart, publishing
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.growing import Chunk

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.driver import ANYTHING, Conflict, ObjectNotFound, Unavailable
+from storage.driver import ANYTHING
+from storage.driver_errors import Conflict, ObjectNotFound, Unavailable
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from tests.storage.driver_contract import content, names

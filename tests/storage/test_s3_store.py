@@ -13,7 +13,7 @@ from storage import layout, listed_links
 from storage.collection import entries
 from storage.collection.guard import Guard
 from storage.collection.timing import Timing
-from storage.driver import ObjectNotFound
+from storage.driver_errors import ObjectNotFound
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from storage.listed_links import WORTH

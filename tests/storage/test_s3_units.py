@@ -13,7 +13,8 @@ from typing import Any
 import botocore.auth
 import pytest
 
-from storage.driver import STATE_LIMIT, Overloaded, Unavailable, WouldBlock
+from storage.driver import STATE_LIMIT
+from storage.driver_errors import Overloaded, Unavailable, WouldBlock
 from storage.drivers.s3 import client, presigning
 from storage.drivers.s3.client import make_client
 from storage.drivers.s3.collecting import Collector

@@ -13,7 +13,8 @@ import pytest
 
 from storage import layout, links, tag_lists
 from storage.catalog import Catalog
-from storage.driver import Child, Driver, Unavailable
+from storage.driver import Child, Driver
+from storage.driver_errors import Unavailable
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.observed import ObservedDriver
 from storage.model.digest import Digest

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from storage import layout, links
-from storage.driver import ANYTHING, Anything, Driver, DriverError
+from storage.driver import ANYTHING, Anything, Driver
+from storage.driver_errors import DriverError
 from storage.drivers.memory import MemoryDriver
 from storage.expectation import PRESENT, Expectation, described
 from storage.model.digest import Digest

@@ -14,7 +14,8 @@ import pytest
 from storage import hashing, layout
 from storage import uploads as uploads_module
 from storage.blobs import BlobMemory, Blobs
-from storage.driver import Busy, Conflict, Driver, DriverError, NoSpace, Reader, Writer
+from storage.driver import Driver, Reader, Writer
+from storage.driver_errors import Busy, Conflict, DriverError, NoSpace
 from storage.drivers.memory import MemoryDriver, MemoryReader, MemoryWriter
 from storage.model.digest import Digest
 from storage.model.errors import (

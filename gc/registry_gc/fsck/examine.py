@@ -10,7 +10,8 @@ from registry_gc.outcome import Undecodable
 from registry_gc.survey import Links, survey
 from storage import layout, links
 from storage.cache import Cache
-from storage.driver import Conflict, Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import Conflict, ObjectNotFound
 from storage.model import mediatype
 from storage.model.descriptor import Descriptor
 from storage.model.digest import Digest

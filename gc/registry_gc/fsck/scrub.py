@@ -16,7 +16,8 @@ from registry_gc.fsck.repair import Repairs
 from registry_gc.spill import SHARDS
 from registry_gc.verifying import hashed
 from storage import layout
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 from storage.model.digest import HEX_LENGTHS, Digest
 from storage.model.errors import DigestInvalid
 

@@ -15,7 +15,8 @@ from registry_gc.outcome import Braked
 from registry_gc.retention.policy import Decision, Policy, Rule, TagFacts
 from storage import layout, links, pushed
 from storage.catalog import Catalog
-from storage.driver import Driver, ObjectNotFound
+from storage.driver import Driver
+from storage.driver_errors import ObjectNotFound
 from storage.model.reference import RepositoryName, Tag
 from storage.pushed import Pushed
 from storage.tags import Tags

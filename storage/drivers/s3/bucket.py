@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from storage.driver import ObjectInfo, ObjectNotFound, Unavailable, WouldBlock
+from storage.driver import ObjectInfo
+from storage.driver_errors import ObjectNotFound, Unavailable, WouldBlock
 from storage.drivers.s3.asking import Asker
 from storage.drivers.s3.client import make_client, make_session, make_signer
 from storage.drivers.s3.errors import Denied, Unsupported, storage_errors

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from storage.driver import DriverError
+from storage.driver_errors import DriverError
 from storage.drivers.s3.bucket import BATCH
 
 log = logging.getLogger("holdfast.storage.s3")

@@ -22,7 +22,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.exceptions import BotoCoreError
 from urllib3.exceptions import HTTPError
 
-from storage.driver import ObjectNotFound
+from storage.driver_errors import ObjectNotFound
 from storage.drivers.s3.signing import LETTER, Form, Place
 
 if TYPE_CHECKING:

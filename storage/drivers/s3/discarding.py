@@ -18,7 +18,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError, HTTPClientError
 from botocore.httpsession import URLLib3Session
 
-from storage.driver import Unavailable, Void, check_key
+from storage.driver import check_key
+from storage.driver_errors import Unavailable, Void
 from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.client import make_session
 from storage.drivers.s3.errors import Denied, storage_errors

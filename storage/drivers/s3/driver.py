@@ -6,16 +6,8 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from storage.driver import (
-    Anything,
-    Child,
-    Leaf,
-    ObjectInfo,
-    ObjectNotFound,
-    Reader,
-    Unavailable,
-    check_key,
-)
+from storage.driver import Anything, Child, Leaf, ObjectInfo, Reader, check_key
+from storage.driver_errors import ObjectNotFound, Unavailable
 from storage.drivers.plain import (
     any_listed,
     leaves_by_walking,

@@ -23,13 +23,7 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from storage.driver import (
-    Conflict,
-    DriverError,
-    NoSpace,
-    ObjectNotFound,
-    Unavailable,
-)
+from storage.driver_errors import Conflict, DriverError, NoSpace, ObjectNotFound, Unavailable
 
 
 class UploadGone(ObjectNotFound):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from storage.driver import DriverError, ObjectNotFound
+from storage.driver_errors import DriverError, ObjectNotFound
 from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.errors import ConditionRefused, Unsupported, storage_errors
 from storage.drivers.s3.settings import S3Settings

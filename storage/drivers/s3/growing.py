@@ -15,7 +15,8 @@ import secrets
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from storage.driver import STATE_LIMIT, ObjectInfo, ObjectNotFound
+from storage.driver import STATE_LIMIT, ObjectInfo
+from storage.driver_errors import ObjectNotFound
 from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.reading import S3Reader
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Container, Iterator
 
-from storage.driver import Child, InvalidKey, ObjectInfo, ObjectNotFound, check_key
+from storage.driver import Child, ObjectInfo, check_key
+from storage.driver_errors import InvalidKey, ObjectNotFound
 from storage.drivers.s3.bucket import Bucket
 
 _BEFORE_SLASH = "-."

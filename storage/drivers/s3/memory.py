@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 
-from storage.driver import Overloaded
+from storage.driver_errors import Overloaded
 
 FREE = 1024 * 1024
 """Bytes that any upload may buffer unasked: most configs and many layers are smaller."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
-from storage.driver import DriverError, NoSpace, ObjectNotFound
+from storage.driver_errors import DriverError, NoSpace, ObjectNotFound
 from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.errors import (
     ConditionRefused,

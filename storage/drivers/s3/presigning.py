@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import NoCredentialsError
 
-from storage.driver import WouldBlock
+from storage.driver_errors import WouldBlock
 from storage.drivers.s3.signing import LETTER, Form, Place
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from storage.driver import ObjectNotFound, Unavailable
+from storage.driver_errors import ObjectNotFound, Unavailable
 from storage.drivers.s3.errors import BadParts, ConditionRefused, Unsupported, Vanished
 from storage.drivers.s3.growing import Chunk, GrowingReader
 from storage.drivers.s3.multipart import MultipartUpload, published

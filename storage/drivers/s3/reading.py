@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError
 from urllib3.exceptions import HTTPError
 
-from storage.driver import ObjectInfo, ObjectNotFound, Unavailable
+from storage.driver import ObjectInfo
+from storage.driver_errors import ObjectNotFound, Unavailable
 from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.errors import ConditionRefused, OutOfRange, Vanished
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import threading
 from enum import Enum
 
-from storage.driver import Anything, Conflict, ObjectNotFound
+from storage.driver import Anything
+from storage.driver_errors import Conflict, ObjectNotFound
 from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.errors import ConditionRefused, Unsupported
 from storage.drivers.s3.reading import read_version

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from storage.driver import Busy
+from storage.driver_errors import Busy
 from storage.drivers.s3.bucket import Bucket
 from storage.drivers.s3.collecting import Collector
 from storage.drivers.s3.memory import Budget

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from storage.driver import (
+from storage.driver import check_key
+from storage.driver_errors import (
     Conflict,
     DriverError,
     InvalidKey,
     ObjectNotFound,
     Overloaded,
     Unavailable,
-    check_key,
 )
 from storage.drivers.s3.growing import (
     Chunk,

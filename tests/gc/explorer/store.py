@@ -8,15 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from storage import layout
-from storage.driver import (
-    Anything,
-    Child,
-    Discarder,
-    DriverError,
-    ObjectInfo,
-    Unavailable,
-    Void,
-)
+from storage.driver import Anything, Child, Discarder, ObjectInfo
+from storage.driver_errors import DriverError, Unavailable, Void
 from storage.drivers.memory import MemoryDriver, MemoryReader, MemoryWriter, _Growing, _Stored
 from tests.gc.explorer.scheduler import Scheduler
 

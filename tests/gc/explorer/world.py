@@ -16,7 +16,7 @@ from registry_gc.report import Report
 from storage import layout
 from storage.collection.guard import Guard
 from storage.collection.timing import Timing
-from storage.driver import DriverError
+from storage.driver_errors import DriverError
 from storage.model.digest import Digest
 from storage.model.errors import BlobUnknown, Doomed, RegistryError
 from storage.model.reference import RepositoryName, Tag
