@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -13,23 +14,46 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE = 16
-"""In a process. Whoever waits for one of these must not be one of them."""
+"""By one caller, which does its part itself; and by a process besides what its callers do themselves."""
 
-_pool = threads(AT_ONCE, "at-once")
+_helpers = threads(AT_ONCE, "at-once")
 
 
 def at_once(driver: Driver, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """`function` of each, in order. Raises what the first that fails raises; then others may be under way.
+    """`function` of each, in order.
 
-    One after the other where the driver is not remote, or where there is one only.
+    By the caller alone where the driver is not remote; and where others have all the helpers, so that
+    nobody waits for another's work. After a failure nothing more is begun. What is under way is waited
+    for, and the first failure in the order of the items is raised.
     """
     wanted = list(items)
     if len(wanted) < 2 or not driver.remote:
         return [function(item) for item in wanted]
-    return list(
-        _pool.get().map(
-            lambda context, item: context.run(function, item),
-            [contextvars.copy_context() for _ in wanted],
-            wanted,
-        )
-    )
+    results: dict[int, R] = {}
+    failures: dict[int, Exception] = {}
+    left = deque(enumerate(wanted))
+
+    def work() -> None:
+        while left:
+            try:
+                number, item = left.popleft()
+            except IndexError:  # another was faster
+                return
+            try:
+                results[number] = function(item)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failures[number] = error
+                left.clear()
+
+    pool = _helpers.get()
+    helpers = [
+        pool.submit(contextvars.copy_context().run, work)
+        for _ in range(min(AT_ONCE, len(wanted)) - 1)
+    ]
+    work()
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
+    if failures:
+        raise failures[min(failures)]
+    return [results[number] for number in range(len(wanted))]

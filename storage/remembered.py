@@ -22,7 +22,7 @@ from storage import layout
 from storage.cache import Cache
 from storage.driver import Anything, Child, Discarder, Driver, Leaf, ObjectInfo, Reader, Writer
 from storage.driver_errors import WouldBlock
-from storage.drivers.plain import names_by_listing, read_leaves_one_by_one
+from storage.drivers.plain import names_by_listing, read_each_leaf
 from storage.listed_links import ListedLinks
 
 REMEMBERED = 100_000
@@ -156,7 +156,7 @@ class RememberingDriver:
     def read_leaves(
         self, prefix: str, names: Sequence[str], leaf: str, *, length: int
     ) -> Mapping[str, bytes]:
-        return read_leaves_one_by_one(self, prefix, names, leaf, length=length)
+        return read_each_leaf(self, prefix, names, leaf, length=length)
 
     def delete(self, key: str) -> None:
         with self._memory.forgetting(key):

@@ -9,12 +9,13 @@ between two lists:
 - A deletion could not remove the directory, because somebody put something in it. Then prune() gives
   another edition to the directory above `tags/` as well, which hardly ever has one for other reasons, and
   everything is looked at again.
-- A process died within a deletion, between link and directory. Nobody was told that it was done.
+- A deletion ended between link and directory: its process died, or the storage failed. Nobody was told
+  that it was done.
 - After a deletion only the first half of a new push of the tag is there: the list is ahead of the push,
   for good if that has died.
 - A manifest was deleted while another node set a tag to it. Neither waits for the other.
-- Somebody removed a file by hand and left the directories, or removed a tag without the right to write
-  to the directories above.
+- Somebody removed a file by hand, or the link of a lost manifest by `registry fsck --repair`, and the
+  directories stayed; or removed a tag without the right to write to the directories above.
 
 All but the first show after TRUSTED. Until then a list has a name too many, of which every other request
 says that there is no such tag, just as when a tag is deleted right after the list. A tag that is there is
@@ -45,8 +46,9 @@ TRUSTED: Final = 300.0
 """Seconds."""
 NAMES_REMEMBERED: Final = 50_000
 """Of all repositories together: some 10 MB."""
-LOOKED_AT_ONCE: Final = 1000
-"""Tags whose links are in memory at the same time."""
+LOOKED_AT_ONCE: Final = 100
+"""Tags whose links are read in one call of the driver. It is by calls that end that a slow storage is told
+from one that is silent."""
 
 Look = Callable[[Sequence[str]], Sequence[str]]
 """Which of these names are tags."""

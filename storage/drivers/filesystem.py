@@ -20,7 +20,7 @@ from storage.drivers.locks import Stripes
 from storage.drivers.plain import (
     leaves_by_walking,
     names_by_listing,
-    read_leaves_one_by_one,
+    read_each_leaf,
 )
 from storage.drivers.posix import sync_directories, system_errors
 from storage.drivers.reading import PAGE, Changed, FileReader, read_page, read_pages
@@ -157,7 +157,7 @@ class FilesystemDriver:
     ) -> Mapping[str, bytes]:
         directory = self._directory(prefix)
         if not (self._is_plain(directory) and length <= PAGE):
-            return read_leaves_one_by_one(self, prefix, names, leaf, length=length)
+            return read_each_leaf(self, prefix, names, leaf, length=length)
         check_key("/".join([*names, leaf]))
         with system_errors("read", prefix):
             return read_pages(self._tree, prefix, names, leaf, length)

@@ -20,7 +20,7 @@ from storage.drivers.plain import (
     any_listed,
     leaves_by_walking,
     names_by_listing,
-    read_leaves_one_by_one,
+    read_each_leaf,
 )
 
 
@@ -233,7 +233,7 @@ class MemoryDriver:
     def read_leaves(
         self, prefix: str, names: Sequence[str], leaf: str, *, length: int
     ) -> Mapping[str, bytes]:
-        return read_leaves_one_by_one(self, prefix, names, leaf, length=length)
+        return read_each_leaf(self, prefix, names, leaf, length=length)
 
     def delete(self, key: str) -> None:
         with self.lock:

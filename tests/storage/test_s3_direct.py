@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,7 +10,9 @@ from typing import Any
 
 import botocore.auth
 import pytest
+import urllib3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import HTTPClientError
 
 from storage.driver_errors import ObjectNotFound, Unavailable
@@ -18,6 +21,7 @@ from storage.drivers.s3.client import make_client, make_session
 from storage.drivers.s3.direct import PAUSE, Direct
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
+from storage.drivers.s3.signing import Place
 from tests.support.s3 import S3Store
 from tests.support.s3proxy import Answer, CutAnswer, Fault, ResetRequest, S3Proxy, s3_proxy
 
@@ -143,6 +147,56 @@ def test_a_request_is_signed_for_the_second_in_which_it_is_sent(
     (call,) = proxy.calls
     sent = datetime.strptime(call.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert abs((datetime.now(UTC) - sent).total_seconds()) < 60
+
+
+def test_renewed_credentials_are_used_at_once(clock: SimpleNamespace) -> None:
+    sent: list[AWSPreparedRequest] = []
+    keys = [ReadOnlyCredentials("a", "s", token) for token in ("first", "second", "second")]
+    credentials: Any = SimpleNamespace(get_frozen_credentials=lambda: keys[len(sent)])
+
+    def send(request: AWSPreparedRequest) -> AWSResponse:
+        sent.append(request)
+        none: Any = {}
+        return AWSResponse(request.url, 404, none, urllib3.HTTPResponse(status=404))
+
+    place = Place("https://store/images/", "eu-central-1", "s3")
+    config = SimpleNamespace(user_agent="ours", s3={})
+    short = Direct(send, place, credentials, config)
+    for key in ("a", "b", "c"):
+        with pytest.raises(ObjectNotFound):
+            short.ask("HEAD", key, {})
+    tokens = [request.headers["X-Amz-Security-Token"] for request in sent]
+    assert tokens == ["first", "second", "second"]
+    signatures = {request.headers["Authorization"].rpartition("=")[2] for request in sent}
+    assert len(signatures) == 3
+
+
+def test_signatures_of_another_kind_are_left_to_botocore() -> None:
+    settings = S3Settings("images", "eu-central-1", accesskey="a", secretkey="s")
+    session = make_session(settings)
+    client: Any = make_client(settings, session)
+    url = "https://images.example/x?X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256&X-Amz-Credential=a"
+    client.generate_presigned_url = lambda *_, **__: url
+    assert Direct.of(client, session.get_credentials(), "images", "") is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "4"},
+        {"Last-Modified": "Sun, 29 Nov 2026 11:22:33 GMT"},
+        {"Content-Length": "4", "Last-Modified": "lately"},
+    ],
+)
+def test_an_answer_that_does_not_say_all_is_left_to_botocore(headers: Any) -> None:
+    raw = urllib3.HTTPResponse(io.BytesIO(b"data"), headers, 200, preload_content=False)
+    settings = S3Settings("images", "eu-central-1", accesskey="a", secretkey="s")
+    session = make_session(settings)
+    short = Direct.of(make_client(settings, session), session.get_credentials(), "images", "")
+    assert short is not None
+    short._send = lambda request: AWSResponse(request.url, 200, headers, raw)
+    assert short.ask("GET", "key", {}) is None
+    assert raw.closed
 
 
 def test_objects_are_asked_for_by_the_short_way(driver: S3Driver, proxy: S3Proxy) -> None:

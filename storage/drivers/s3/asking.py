@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.response import StreamingBody
-
-from storage.drivers.s3.client import parse_time
-from storage.drivers.s3.direct import Direct, Method
+from storage.drivers.s3.direct import Answer, Direct, Method
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSResponse
     from botocore.credentials import Credentials
+    from botocore.response import StreamingBody
     from types_boto3_s3.client import S3Client
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    length: int
-    """Of the body; of a HEAD's, if it had one."""
-    modified: datetime
-    etag: str
-    content_range: str
 
 
 class Asker:
@@ -43,11 +29,10 @@ class Asker:
         self._direct = Direct.of(client, credentials, bucket, root)
 
     def head(self, key: str) -> Answer:
-        response = self._ask("HEAD", key, {})
-        if response is not None:
-            return _answer(response.raw.headers)
+        if (told := self._ask("HEAD", key, {})) is not None:
+            return told[0]
         said = self._client.head_object(Bucket=self._bucket, Key=self._root + key)
-        return Answer(said["ContentLength"], said["LastModified"], said.get("ETag", ""), "")
+        return _of_botocore(said)
 
     def get(self, key: str, *, span: str = "", etag: str = "") -> tuple[Answer, StreamingBody]:
         """`span` as in Range; with `etag` only what has that one. The caller closes the body."""
@@ -55,27 +40,21 @@ class Asker:
         wanted: dict[str, Any] = dict(headers)
         if etag:
             headers["If-Match"] = wanted["IfMatch"] = etag
-        response = self._ask("GET", key, headers)
-        if response is not None:
-            answer = _answer(response.raw.headers)
-            return answer, StreamingBody(response.raw, answer.length)
+        if (told := self._ask("GET", key, headers)) is not None:
+            return told
         said = self._client.get_object(Bucket=self._bucket, Key=self._root + key, **wanted)
-        answer = Answer(
-            said["ContentLength"],
-            said["LastModified"],
-            said.get("ETag", ""),
-            said.get("ContentRange", ""),
-        )
-        return answer, said["Body"]
+        return _of_botocore(said), said["Body"]
 
-    def _ask(self, method: Method, key: str, headers: Mapping[str, str]) -> AWSResponse | None:
+    def _ask(
+        self, method: Method, key: str, headers: Mapping[str, str]
+    ) -> tuple[Answer, StreamingBody] | None:
         return None if self._direct is None else self._direct.ask(method, key, headers)
 
 
-def _answer(headers: Mapping[str, str]) -> Answer:
+def _of_botocore(said: Mapping[str, Any]) -> Answer:
     return Answer(
-        int(headers["Content-Length"]),
-        parse_time(headers["Last-Modified"]),
-        headers.get("ETag", ""),
-        headers.get("Content-Range", ""),
+        said["ContentLength"],
+        said["LastModified"],
+        said.get("ETag", ""),
+        said.get("ContentRange", ""),
     )

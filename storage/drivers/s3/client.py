@@ -28,7 +28,8 @@ def make_client(settings: S3Settings, session: boto3.Session | None = None) -> S
     """A client of the store, with the credentials of the session, if one is given.
 
     Neither this nor the use of a client opens a connection before the first request. A request that
-    gets no answer ends by itself: after `readtimeout` without a byte, `attempts` times.
+    gets no answer ends by itself: after `readtimeout` without a byte, `attempts` times; and once more at
+    most where it first goes the short way (`direct.py`).
     """
     if settings.skipverify:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)

@@ -7,7 +7,8 @@ signature that botocore would give it (`signing.py`).
 
 Only what a store says plainly is believed: here it is, here is the part, there is no such key. For all
 else there is botocore, which knows what a redirect to another region, a refusal or a busy store ask for,
-tries again, and says what is wrong. A store that fails is left to it for some seconds.
+tries again, and says what is wrong: an answer that is rare, such as 412 or 416, costs two requests. A
+store that fails, or leads elsewhere, is left to it for a while.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSPreparedRequest, AWSRequest
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, UnsupportedSignatureVersionError
+from botocore.response import StreamingBody
 from urllib3.exceptions import HTTPError
 
 from storage.driver_errors import ObjectNotFound
+from storage.drivers.s3.client import parse_time
 from storage.drivers.s3.signing import LETTER, Form, Place
 
 if TYPE_CHECKING:
@@ -30,13 +34,25 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials, ReadOnlyCredentials
     from types_boto3_s3.client import S3Client
 
-PAUSE: Final = 5.0
-"""Seconds after a failure in which nothing is asked this way."""
+PAUSE: Final = 30.0
+"""Seconds after a failure in which nothing is asked this way: more than a store may usually be silent, so
+that an outage costs few requests one wait more."""
+_DOUBTS: Final = frozenset({404, 412, 416})
+"""Answers of a store that is well, which botocore is to put into words."""
 _ABSENT: Final = b"<Code>NoSuchKey</Code>"
 _TOLD: Final = 64 * 1024
 """Bytes of an error that are read."""
 
 Method = Literal["GET", "HEAD"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    length: int
+    """Of the body; of a HEAD's, if it had one."""
+    modified: datetime
+    etag: str
+    content_range: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +89,36 @@ class Direct:
     ) -> Self | None:
         """With the client's connections, proxies and authorities, which have no public name.
 
-        None where there are none such, or no credentials: then all is botocore's.
+        None where there are none such, no credentials, or not the usual signatures: then all is botocore's.
         """
         inner: Any = client
         session = getattr(getattr(inner, "_endpoint", None), "http_session", None)
         if session is None or credentials is None:
             return None
-        place = Place.of(client, bucket, root)
+        try:
+            place = Place.of(client, bucket, root)
+        except UnsupportedSignatureVersionError:
+            return None
         return cls(session.send, place, credentials, inner.meta.config)
 
-    def ask(self, method: Method, key: str, headers: Mapping[str, str]) -> AWSResponse | None:
-        """What there is, of a known length and time; None where botocore is to be asked.
+    def ask(
+        self, method: Method, key: str, headers: Mapping[str, str]
+    ) -> tuple[Answer, StreamingBody] | None:
+        """None where botocore is to be asked.
 
-        No x-amz-* may be in `headers`: they are not signed. Whoever gets the answer to a GET reads it to
+        No x-amz-* may be in `headers`: they are not signed. Whoever gets the body of a GET reads it to
         its end, or closes it. Raises ObjectNotFound; a HEAD does so where there is no such bucket, too.
         """
         if time.monotonic() < self._not_before:
             return None
         try:
             response = self._send(self._prepared(method, key, headers))
-            if _is_told(response):
-                return response
+            if (answer := _answer(response)) is not None:
+                return answer, StreamingBody(response.raw, answer.length)
             absent = response.status_code == 404 and (
                 method == "HEAD" or _ABSENT in response.raw.read(_TOLD)
             )
-            failed = response.status_code >= 500 or response.status_code == 429
+            failed = response.status_code not in _DOUBTS
             response.raw.close()
         except (BotoCoreError, HTTPError, OSError):  # botocore will meet it too, and say what it is
             absent, failed = False, True
@@ -135,10 +156,16 @@ class Direct:
         return _Requests(made_of, form, headers, before + equals)
 
 
-def _is_told(response: AWSResponse) -> bool:
+def _answer(response: AWSResponse) -> Answer | None:
     headers: Mapping[str, str] = response.raw.headers
-    return (
-        response.status_code in (200, 206)
-        and headers.get("Content-Length", "").isdecimal()
-        and bool(headers.get("Last-Modified"))
-    )
+    if response.status_code not in (200, 206):
+        return None
+    try:
+        return Answer(
+            int(headers["Content-Length"]),
+            parse_time(headers["Last-Modified"]),
+            headers.get("ETag", ""),
+            headers.get("Content-Range", ""),
+        )
+    except (KeyError, ValueError):
+        return None

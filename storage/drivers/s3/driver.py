@@ -12,7 +12,7 @@ from storage.drivers.plain import (
     any_listed,
     leaves_by_walking,
     names_by_listing,
-    read_leaves_one_by_one,
+    read_each_leaf,
 )
 from storage.drivers.s3 import deleting, growing, listing
 from storage.drivers.s3.bucket import Bucket
@@ -94,7 +94,7 @@ class S3Driver:
     def read_leaves(
         self, prefix: str, names: Sequence[str], leaf: str, *, length: int
     ) -> Mapping[str, bytes]:
-        return read_leaves_one_by_one(self, prefix, names, leaf, length=length)
+        return read_each_leaf(self, prefix, names, leaf, length=length)
 
     def delete(self, key: str) -> None:
         self.stat(key)

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs
 
+from botocore.exceptions import UnsupportedSignatureVersionError
+
 if TYPE_CHECKING:
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
     from types_boto3_s3.client import S3Client
 
+ALGORITHM = "AWS4-HMAC-SHA256"
 LETTER = "x"
 """A key that needs no quoting, as none of a driver's does."""
 
@@ -31,13 +34,19 @@ class Place:
 
     @classmethod
     def of(cls, client: S3Client, bucket: str, root: str) -> Self:
-        """Raises what botocore raises, if there are no credentials for one."""
+        """Raises what botocore raises, if there are no credentials for one.
+
+        Also where it signs otherwise than by SigV4, as for access points of several regions.
+        """
         example = client.generate_presigned_url(
             "get_object", Params={"Bucket": bucket, "Key": root + LETTER}
         )
         address, _, query = example.partition("?")
-        scope = parse_qs(query)["X-Amz-Credential"][0]
-        _, _, region, service, _ = scope.rsplit("/", 4)
+        asked = parse_qs(query)
+        algorithm = asked["X-Amz-Algorithm"][0]
+        if algorithm != ALGORITHM:
+            raise UnsupportedSignatureVersionError(signature_version=algorithm)
+        _, _, region, service, _ = asked["X-Amz-Credential"][0].rsplit("/", 4)
         return cls(address.removesuffix(LETTER), region, service)
 
 
