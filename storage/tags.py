@@ -123,13 +123,7 @@ class Tags:
 
     def delete_pointing_to(self, digest: Digest) -> None:
         """Delete every tag that names `digest`; one that moves meanwhile is left alone."""
-        tags = scan(self._driver, self._name).tags
-        names = [tag.value for tag in tags]
-        place = layout.tags(self._name)
-        named = links.read_below(self._driver, place, names, layout.TAG_CURRENT)
-        for tag in tags:
-            if named.get(tag.value) != digest:
-                continue
+        for tag in scan(self._driver, self._name).tags:
             key = layout.tag_current(self._name, tag)
             content = links.content(self._driver, key)
             if content is None or links.parse(content, key) != digest:
