@@ -131,7 +131,8 @@ def driver(root: Path) -> FilesystemDriver:
 def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
     """Another process. It has `driver`, on the root that is its first argument."""
     head = (
-        "import contextlib, os, sys\nfrom pathlib import Path\nfrom storage.driver import *\n"
+        "import contextlib, os, sys\nfrom pathlib import Path\n"
+        "from storage.driver import *\nfrom storage.driver_errors import *\n"
         "from storage.drivers.filesystem import FilesystemDriver\n"
         "driver = FilesystemDriver(Path(sys.argv[1]))\ndriver.prepare()\n"
     )
