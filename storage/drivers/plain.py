@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
-from storage.at_once import at_once
 from storage.driver import Driver, Leaf
 from storage.driver_errors import ObjectNotFound
 
@@ -32,15 +32,9 @@ def names_by_listing(driver: Driver, prefix: str) -> list[str]:
 def read_each_leaf(
     driver: Driver, prefix: str, names: Sequence[str], leaf: str, *, length: int
 ) -> dict[str, bytes]:
-    """For drivers that know no faster way to read_leaves(); at once where they are remote."""
-
-    def read(name: str) -> bytes | None:
-        try:
-            return driver.read(f"{prefix}/{name}/{leaf}", length=length)
-        except ObjectNotFound:
-            return None
-
-    contents = at_once(driver, read, names)
-    return {
-        name: content for name, content in zip(names, contents, strict=True) if content is not None
-    }
+    """For drivers that know no faster way to read_leaves()."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(ObjectNotFound):
+            found[name] = driver.read(f"{prefix}/{name}/{leaf}", length=length)
+    return found

@@ -1,7 +1,8 @@
-"""A store over each driver."""
+"""A store over each driver; a bucket of a real one, and a proxy in front of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from storage.model.reference import RepositoryName
 from storage.repository import Repository, Store
+from tests.support.s3 import S3Store
+from tests.support.s3proxy import S3Proxy, s3_proxy
 
 
 @pytest.fixture(params=["memory", "filesystem"])
@@ -30,3 +33,15 @@ def store(driver: Driver) -> Store:
 @pytest.fixture
 def repository(store: Store) -> Repository:
     return store.repository(RepositoryName("team/app"))
+
+
+@pytest.fixture
+def bucket(rgw: S3Store) -> Iterator[str]:
+    with rgw.fresh() as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def proxy(rgw: S3Store) -> Iterator[S3Proxy]:
+    with s3_proxy(rgw) as proxy:
+        yield proxy

@@ -22,24 +22,11 @@ from storage.drivers.s3.direct import PAUSE, Direct
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from storage.drivers.s3.signing import Place
-from tests.support.s3 import S3Store
-from tests.support.s3proxy import Answer, CutAnswer, Fault, ResetRequest, S3Proxy, s3_proxy
+from tests.support.s3proxy import Answer, CutAnswer, Fault, ResetRequest, S3Proxy
 
 SIGNED = ("Authorization", "X-Amz-Date", "X-Amz-Content-SHA256", "X-Amz-Security-Token")
 
 KEY = "blobs/0a/0a1-_.x/data"
-
-
-@pytest.fixture
-def bucket(rgw: S3Store) -> Iterator[str]:
-    with rgw.fresh() as bucket:
-        yield bucket
-
-
-@pytest.fixture
-def proxy(rgw: S3Store) -> Iterator[S3Proxy]:
-    with s3_proxy(rgw) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -13,21 +13,9 @@ from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from tests.storage.driver_contract import at_once, content, grow, names, publish
 from tests.support.s3 import S3Store
-from tests.support.s3proxy import Answer, CutAnswer, LoseAnswer, S3Proxy, Silence, s3_proxy
+from tests.support.s3proxy import Answer, CutAnswer, LoseAnswer, S3Proxy, Silence
 
 CHUNK = 8 * 1024 * 1024
-
-
-@pytest.fixture
-def bucket(rgw: S3Store) -> Iterator[str]:
-    with rgw.fresh() as bucket:
-        yield bucket
-
-
-@pytest.fixture
-def proxy(rgw: S3Store) -> Iterator[S3Proxy]:
-    with s3_proxy(rgw) as proxy:
-        yield proxy
 
 
 @pytest.fixture

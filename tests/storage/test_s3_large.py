@@ -16,23 +16,11 @@ from storage.drivers.s3.growing import Chunk
 from storage.drivers.s3.settings import LARGEST_COPY, MOST_PARTS, SMALLEST_PART, S3Settings
 from tests.storage.driver_contract import content
 from tests.support.s3 import S3Store
-from tests.support.s3proxy import S3Proxy, s3_proxy
+from tests.support.s3proxy import S3Proxy
 
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
 CHUNK = 8 * MEBIBYTE
-
-
-@pytest.fixture
-def bucket(rgw: S3Store) -> Iterator[str]:
-    with rgw.fresh() as bucket:
-        yield bucket
-
-
-@pytest.fixture
-def proxy(rgw: S3Store) -> Iterator[S3Proxy]:
-    with s3_proxy(rgw) as proxy:
-        yield proxy
 
 
 @pytest.fixture

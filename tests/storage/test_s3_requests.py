@@ -13,22 +13,10 @@ from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.settings import S3Settings
 from tests.storage.driver_contract import content, names
 from tests.support.s3 import S3Store
-from tests.support.s3proxy import Answer, S3Proxy, s3_proxy
+from tests.support.s3proxy import Answer, S3Proxy
 
 MEBIBYTE = 1024 * 1024
 CHUNK = 8 * MEBIBYTE
-
-
-@pytest.fixture
-def bucket(rgw: S3Store) -> Iterator[str]:
-    with rgw.fresh() as bucket:
-        yield bucket
-
-
-@pytest.fixture
-def proxy(rgw: S3Store) -> Iterator[S3Proxy]:
-    with s3_proxy(rgw) as proxy:
-        yield proxy
 
 
 @pytest.fixture

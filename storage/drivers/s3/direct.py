@@ -13,6 +13,7 @@ store that fails, or leads elsewhere, is left to it for a while.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
     from botocore.credentials import Credentials, ReadOnlyCredentials
     from types_boto3_s3.client import S3Client
+
+log = logging.getLogger("holdfast.storage")
 
 PAUSE: Final = 30.0
 """Seconds after a failure in which nothing is asked this way: more than a store may usually be silent, so
@@ -125,6 +128,7 @@ class Direct:
         if absent:
             raise ObjectNotFound(f"{method} {self._place.address}{key}: there is no such object")
         if failed:
+            log.debug("%s %s: botocore is asked for %d s", method, key, PAUSE)
             self._not_before = time.monotonic() + PAUSE
         return None
 
